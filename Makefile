@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# cvmbench: build, test, certify.  `make help` lists the targets.
+#
+#   make                     build/cvmbench
+#   make CC=clang            with clang
+#   make SAN=address,undefined   with sanitizers, in build-address-undefined/
+#   make install PREFIX=/usr DESTDIR=/tmp/x
+
+VERSION := 0.1.0
+PREFIX ?= /usr/local
+DESTDIR ?=
+CC ?= cc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+
+comma := ,
+B := $(if $(BUILD),$(BUILD),$(if $(SAN),build-$(subst $(comma),-,$(SAN)),build))
+
+# --- libraries: a missing one is named with the package that has it ---------------------------
+
+# pkg-config name : Debian package
+LIBS := jansson:libjansson-dev inih:libinih-dev hwloc:libhwloc-dev numa:libnuma-dev libcrypto:libssl-dev
+PC := $(foreach l,$(LIBS),$(firstword $(subst :, ,$(l))))
+
+NO_LIBS_GOALS := help clean certify setup test lint format check-format
+NEEDS_LIBS := $(if $(MAKECMDGOALS),$(filter-out $(NO_LIBS_GOALS),$(MAKECMDGOALS)),all)
+ifneq ($(NEEDS_LIBS),)
+ifeq ($(shell command -v pkg-config),)
+$(error pkg-config is missing: install the Debian package pkg-config, or run scripts/setup)
+endif
+MISSING := $(strip $(foreach l,$(LIBS),$(if $(shell pkg-config --exists $(firstword $(subst :, ,$(l))) && echo y),,$(l))))
+ifneq ($(MISSING),)
+$(error missing $(foreach l,$(MISSING),library $(firstword $(subst :, ,$(l))) (Debian package $(lastword $(subst :, ,$(l))));) run scripts/setup to install what is missing)
+endif
+PC_CFLAGS := $(shell pkg-config --cflags $(PC))
+PC_LIBS := $(shell pkg-config --libs $(PC))
+endif
+
+# --- flags -------------------------------------------------------------------------------------
+
+WARN := -Wall -Wextra -Werror -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla \
+	-Wformat=2 -Wundef -Wwrite-strings -fno-common
+OPT ?= -O2 -g
+CFLAGS_ALL = -std=gnu17 -D_GNU_SOURCE -Iharness -Ibench -I$(B) $(OPT) $(WARN) -fvisibility=hidden \
+	-fstack-protector-strong -pthread $(PC_CFLAGS) \
+	-DCVB_DATADIR='"$(PREFIX)/share/cvmbench"' $(CFLAGS)
+LDFLAGS_ALL = -pthread $(LDFLAGS)
+LDLIBS_ALL = $(PC_LIBS) -lm -ldl $(LDLIBS)
+ifneq ($(SAN),)
+CFLAGS_ALL += -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all
+LDFLAGS_ALL += -fsanitize=$(SAN)
+endif
+
+# --- sources: every .c under harness/ and bench/; adding a benchmark is adding a file -----------
+
+SRC := $(wildcard harness/*/*.c bench/*/*.c)
+OBJ := $(SRC:%.c=$(B)/%.o)
+MAIN := $(B)/harness/cli/main.o
+TEST_SRC := $(wildcard tests/*/*_test.c)
+TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
+
+.PHONY: all
+all: $(B)/cvmbench
+
+$(B)/cvmbench: $(OBJ)
+	@echo "  LINK  $@"
+	@$(CC) $(LDFLAGS_ALL) -o $@ $(OBJ) $(LDLIBS_ALL)
+
+# A change of compiler or flags rebuilds everything.
+$(B)/flags: FORCE
+	@mkdir -p $(B)
+	@echo '$(CC) $(subst ','"'"',$(CFLAGS_ALL)) $(LDFLAGS_ALL)' | cmp -s - $@ || \
+		echo '$(CC) $(subst ','"'"',$(CFLAGS_ALL)) $(LDFLAGS_ALL)' > $@
+
+# Version and commit, rewritten only when they change, seen by one file only.
+$(B)/version.h: FORCE
+	@mkdir -p $(B)
+	@printf '#define CVB_VERSION "%s"\n#define CVB_GIT_ID "%s"\n' $(VERSION) \
+		"$$(git describe --always --dirty 2>/dev/null || echo unknown)" > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+.PHONY: FORCE
+FORCE:
+
+$(B)/harness/machine/fingerprint.o: $(B)/version.h
+
+$(B)/%.o: %.c $(B)/flags
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	@$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+-include $(OBJ:.o=.d) $(TEST_BIN:=.d)
+
+# --- tests ---------------------------------------------------------------------------------------
+
+# A test program is linked with everything but main: objects, not an archive, so that the linker
+# section of benchmarks is whole.
+$(B)/tests/%_test: tests/%_test.c $(OBJ) $(B)/flags
+	@mkdir -p $(@D)
+	@echo "  TEST  $<"
+	@$(CC) $(CFLAGS_ALL) -Itests -MMD -MP -MF $@.d $(LDFLAGS_ALL) -o $@ $< \
+		$(filter-out $(MAIN),$(OBJ)) -lcmocka $(LDLIBS_ALL)
+
+.PHONY: tests
+tests: $(TEST_BIN)
+
+.PHONY: test
+test:
+	@scripts/setup build run test
+	@ci/test
+
+# --- certify ---------------------------------------------------------------------------------------
+
+PROFILE ?= quick
+
+.PHONY: certify
+certify:
+	@scripts/setup build run
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@scripts/guest
+	@ci/certify $(PROFILE)
+
+# --- install ------------------------------------------------------------------------------------------
+
+.PHONY: install
+install: $(B)/cvmbench
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/cvmbench/profiles \
+		$(DESTDIR)$(PREFIX)/share/cvmbench/plots $(DESTDIR)$(PREFIX)/share/cvmbench/scripts \
+		$(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 755 $(B)/cvmbench $(DESTDIR)$(PREFIX)/bin/cvmbench
+	install -m 644 $(wildcard profiles/*.ini) $(DESTDIR)$(PREFIX)/share/cvmbench/profiles/
+	install -m 644 $(wildcard plots/*.gp) $(DESTDIR)$(PREFIX)/share/cvmbench/plots/
+	install -m 755 scripts/setup scripts/guest scripts/guest-init \
+		$(DESTDIR)$(PREFIX)/share/cvmbench/scripts/
+	install -m 644 $(wildcard docs/man/*.1) $(DESTDIR)$(PREFIX)/share/man/man1/
+
+# --- housekeeping ---------------------------------------------------------------------------------------
+
+.PHONY: lint format clean help
+lint:
+	@scripts/setup build test lint
+	@ci/lint
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean:
+	rm -rf build build-*
+
+help:
+	@echo 'make                build build/cvmbench (CC=clang, SAN=address,undefined, OPT=…)'
+	@echo 'make certify        install what is missing, build, boot VMs, measure, judge, report'
+	@echo 'make test           install what is missing, run every test'
+	@echo 'make lint           formatting, banned calls, shell scripts, commit subjects'
+	@echo 'make install PREFIX=/usr/local [DESTDIR=…]'
+	@echo 'make format         clang-format the tree'
+	@echo 'make clean          remove build folders (the guest image too)'

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * May this block device be overwritten?
+ *
+ * A device is taken as scratch only when nothing on it can be anyone's data: it carries our marker
+ * and nothing else in its first and last MiB, or it is all zero there and wherever we look between.
+ * A blank device gets the marker before the first write, so that our own random data is recognised
+ * later.  Measuring happens between the two reserved MiB, so the marker is never overwritten.
+ */
+#ifndef CVB_BENCH_DISK_SCRATCH_H
+#define CVB_BENCH_DISK_SCRATCH_H
+
+#include "core/err.h"
+
+#include <stdint.h>
+
+/* Kept free at either end of a device. */
+#define CVB_SCRATCH_EDGE_BYTES (UINT64_C(1) << 20)
+
+/*
+ * 0 if `fd` (readable, `size_bytes` long; a device or a file that stands for one) is blank or
+ * marked. `ret_laid_out` receives how many bytes after the first MiB an earlier run filled with
+ * data. -EINVAL names what was found ("an ext2/3/4 file system"), or says that the device is too
+ * small.
+ */
+CVB_MUST_CHECK int cvb_scratch_check(int fd, uint64_t size_bytes, uint64_t *ret_laid_out,
+				     struct cvb_err *err);
+
+/* Write the marker to the first block of `fd`; whatever else is in the first MiB becomes zero. */
+CVB_MUST_CHECK int cvb_scratch_mark(int fd, uint64_t laid_out_bytes, struct cvb_err *err);
+
+/* What a partition table, file system or volume manager left in the first MiB; NULL if none is
+ * recognised. */
+const char *cvb_scratch_signature(const unsigned char *head, size_t head_bytes);
+
+#endif

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "campaign/campaign.h"
+
+#include "campaign/progress.h"
+#include "campaign/session.h"
+#include "core/clock.h"
+#include "core/file.h"
+#include "core/log.h"
+#include "core/util.h"
+#include "machine/fingerprint.h"
+#include "report/bundle.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#define MAX_SESSIONS 1000
+
+/* What the journal already holds. */
+struct done {
+	bool begun, ended;
+	uint64_t seed;
+	uint64_t attempts[MAX_SESSIONS];
+	uint64_t bench_done[MAX_SESSIONS]; /* bit b */
+	bool session_done[MAX_SESSIONS];
+	const struct cvb_profile *profile;
+	const char *path;
+};
+
+struct campaign {
+	const struct cvb_profile *profile;
+	const char *bundle;
+	struct cvb_journal *journal;
+	struct done done;
+	struct cvb_peer peer;
+};
+
+/* --- resuming --------------------------------------------------------------------------------- */
+
+static int bench_index(const struct cvb_profile *p, const char *name)
+{
+	for (size_t i = 0; name && i < p->n_benches; i++)
+		if (!strcmp(p->benches[i].bench->name, name))
+			return (int)i;
+	return -1;
+}
+
+static int replay(const json_t *line, size_t number, void *ctx, struct cvb_err *err)
+{
+	struct done *d = ctx;
+	const char *type = json_string_value(json_object_get(line, "type"));
+	json_int_t session = json_integer_value(json_object_get(line, "session"));
+	json_int_t attempt = json_integer_value(json_object_get(line, "attempt"));
+	int b;
+
+	if (!type)
+		return cvb_err_set(err, -EBADMSG, "%s:%zu: no \"type\"", d->path, number);
+	if (!strcmp(type, "campaign")) {
+		d->begun = true;
+		d->seed = (uint64_t)json_integer_value(json_object_get(line, "seed"));
+		return 0;
+	}
+	if (!strcmp(type, "campaign_end"))
+		d->ended = true;
+	if (session < 1)
+		return 0;
+	if (session > MAX_SESSIONS || attempt < 1)
+		return cvb_err_set(err, -EBADMSG, "%s:%zu: session or attempt out of range",
+				   d->path, number);
+	uint64_t *attempts = &d->attempts[session - 1];
+
+	*attempts = cvb_max(*attempts, (uint64_t)attempt);
+	b = bench_index(d->profile, json_string_value(json_object_get(line, "bench")));
+	if (!strcmp(type, "bench_end") && b >= 0)
+		d->bench_done[session - 1] |= UINT64_C(1) << b;
+	if (!strcmp(type, "session_end"))
+		d->session_done[session - 1] = true;
+	return 0;
+}
+
+/* --- the bundle ------------------------------------------------------------------------------- */
+
+static json_t *arms_json(const struct cvb_profile *p)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < p->n_arms; i++) {
+		const struct cvb_arm *a = &p->arms[i];
+
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s?, s:s?, s:b, s:s}", "name",
+						      a->name, "target", a->target, "aa_of",
+						      a->aa_of, "gpu", a->gpu, "bounce", a->bounce,
+						      "tee", cvb_tee_names[a->tee]));
+	}
+	return list;
+}
+
+static json_t *benches_json(const struct cvb_profile *p)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < p->n_benches; i++) {
+		const struct cvb_profile_bench *b = &p->benches[i];
+		json_t *arms = json_array();
+
+		for (size_t a = 0; a < p->n_arms; a++)
+			if (b->arm_mask >> a & 1)
+				json_array_append_new(arms, json_string(p->arms[a].name));
+		json_array_append_new(
+			list, json_pack("{s:s, s:o, s:I}", "name", b->bench->name, "arms", arms,
+					"rounds", (json_int_t)(b->rounds ? b->rounds : p->rounds)));
+	}
+	return list;
+}
+
+static int begin(struct campaign *c, uint64_t seed, struct cvb_err *err)
+{
+	const struct cvb_profile *p = c->profile;
+	_cleanup_free_ char *profile = cvb_bundle_path(c->bundle, CVB_BUNDLE_PROFILE);
+	_cleanup_free_ char *manifest = cvb_bundle_path(c->bundle, "manifest.json");
+	_cleanup_json_ json_t *doc = NULL;
+	char now[32];
+	int r;
+
+	if (!profile || !manifest)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	cvb_utc_text(now, sizeof(now));
+	c->done.seed = seed;
+	r = cvb_file_write(profile, p->text, strlen(p->text), err);
+	if (r < 0)
+		return r;
+	doc = json_pack("{s:s, s:s, s:I, s:s, s:o, s:o}", "schema", "cvmbench.manifest/1",
+			"profile", p->name, "seed", (json_int_t)seed, "started", now, "tool",
+			cvb_tool_json(), "host", cvb_fingerprint());
+	r = cvb_json_write(manifest, doc, err);
+	if (r < 0)
+		return r;
+	return cvb_journal_add(c->journal,
+			       json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:s, s:o, s:o, s:o}",
+					 "type", "campaign", "schema", "cvmbench.journal/1",
+					 "profile", p->name, "seed", (json_int_t)seed, "sessions",
+					 (json_int_t)p->sessions, "rounds", (json_int_t)p->rounds,
+					 "started", now, "tool", cvb_tool_json(), "arms",
+					 arms_json(p), "benches", benches_json(p)),
+			       err);
+}
+
+static int open_bundle(struct campaign *c, uint64_t seed, bool resume, struct cvb_err *err)
+{
+	_cleanup_free_ char *journal = cvb_bundle_path(c->bundle, CVB_BUNDLE_JOURNAL);
+	int r;
+
+	if (!journal)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	r = cvb_mkdir_all(c->bundle, err);
+	if (r == 0) /* first, since it locks out another campaign in this bundle */
+		r = cvb_journal_open(&c->journal, journal, err);
+	if (r < 0)
+		return r;
+	c->done.profile = c->profile;
+	c->done.path = journal;
+	r = cvb_journal_read(journal, replay, &c->done, err);
+	c->done.path = NULL;
+	if (r < 0)
+		return cvb_err_wrap(err, r, "reading what was done already");
+	if (c->done.begun && !resume)
+		return cvb_err_set(
+			err, -EINVAL,
+			"%s already holds a campaign: continue it with --resume, or choose "
+			"another folder with -o",
+			c->bundle);
+	if (!c->done.begun && resume)
+		return cvb_err_set(err, -EINVAL, "%s holds no campaign to resume", c->bundle);
+	return c->done.begun ? 0 : begin(c, seed, err);
+}
+
+/* --- the loop ------------------------------------------------------------------------------------
+ */
+
+static bool needs_peer(const struct cvb_profile *p)
+{
+	for (size_t i = 0; i < p->n_benches; i++)
+		if (p->benches[i].bench->flags & CVB_BENCH_NEEDS_PEER)
+			return true;
+	return false;
+}
+
+static void begin_progress(const struct campaign *c)
+{
+	size_t kinds = cvb_session_kinds(c->profile);
+	_cleanup_free_ uint64_t *count = calloc(kinds, sizeof(*count));
+
+	if (!count)
+		return;
+	for (uint64_t s = 0; s < c->profile->sessions; s++)
+		if (!c->done.session_done[s])
+			cvb_session_count(c->profile, c->done.bench_done[s], count);
+	cvb_progress_begin(kinds, count);
+}
+
+static int run_sessions(struct campaign *c, struct cvb_err *err)
+{
+	struct cvb_err why = {0};
+	int r;
+
+	if (needs_peer(c->profile)) {
+		r = cvb_peer_start(&c->peer, &why);
+		if (r < 0 && r != -EOPNOTSUPP) {
+			if (err)
+				*err = why;
+			return r;
+		}
+		/* without iperf3 the benchmark itself says UNSUPPORTED on every arm */
+	}
+	for (uint64_t s = 0; s < c->profile->sessions; s++) {
+		struct cvb_session session = {.profile = c->profile,
+					      .bundle = c->bundle,
+					      .journal = c->journal,
+					      .seed = c->done.seed,
+					      .number = s + 1,
+					      .attempt = c->done.attempts[s] + 1,
+					      .bench_done = c->done.bench_done[s],
+					      .peer_port = c->peer.port};
+
+		if (c->done.session_done[s])
+			continue;
+		r = cvb_session_run(&session, err);
+		if (r < 0)
+			return cvb_err_wrap(err, r, "session %" PRIu64, s + 1);
+	}
+	r = cvb_journal_add(c->journal, json_pack("{s:s}", "type", "campaign_end"), err);
+	return r < 0 ? r : cvb_journal_sync(c->journal, err);
+}
+
+/* Say in the journal why it ends here; the disk may be what is full, so this may fail too. */
+static void note_abort(struct campaign *c, const struct cvb_err *err)
+{
+	char text[1024];
+
+	cvb_err_text(err, text, sizeof(text));
+	for (char *p = text; *p; p++)
+		if (*p & 0x80)
+			*p = '?';
+	if (cvb_journal_add(c->journal, json_pack("{s:s, s:s}", "type", "abort", "message", text),
+			    NULL) == 0)
+		cvb_ignore(cvb_journal_sync(c->journal, NULL));
+}
+
+int cvb_campaign_run(const struct cvb_profile *profile, const char *bundle, uint64_t seed,
+		     bool resume, struct cvb_err *err)
+{
+	struct campaign *c = calloc(1, sizeof(*c));
+	struct cvb_err why = {0};
+	int r;
+
+	if (!c)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	c->profile = profile;
+	c->bundle = bundle;
+	if (profile->sessions > MAX_SESSIONS)
+		r = cvb_err_set(&why, -EINVAL, "more than %d sessions", MAX_SESSIONS);
+	else
+		r = open_bundle(c, seed, resume, &why);
+	if (r == 0 && !c->done.ended) {
+		_cleanup_free_ char *scratch = cvb_bundle_path(bundle, "scratch");
+
+		begin_progress(c);
+		r = run_sessions(c, &why);
+		cvb_progress_end();
+		cvb_peer_stop(&c->peer);
+		if (r < 0)
+			note_abort(c, &why);
+		if (scratch)
+			cvb_remove_tree(scratch);
+	}
+	cvb_journal_close(c->journal);
+	free(c);
+	if (r < 0 && err)
+		*err = why;
+	return r;
+}

@@ -1,0 +1,529 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/verb.h"
+#include "core/clock.h"
+#include "core/file.h"
+#include "core/log.h"
+#include "core/util.h"
+#include "machine/fingerprint.h"
+#include "measure/runner.h"
+#include "stats/describe.h"
+#include "target/target.h"
+
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+struct conf {
+	struct cvb_common common;
+	char *target;
+	char *gpu;
+	char **set;
+	char *output;
+	bool json;
+	uint64_t samples;
+	uint64_t sample_ms;
+	uint64_t threads;
+	uint64_t timeout_s;
+};
+
+#define AT(f) offsetof(struct conf, f)
+
+static const struct cvb_opt opts[] = {
+	{.name = "target",
+	 .letter = 't',
+	 .type = CVB_OPT_STR,
+	 .offset = AT(target),
+	 .def = "local",
+	 .arg = "TARGET",
+	 .help = "where to run: local, or qemu[,key=value]… for a guest started for this run (keys "
+		 "are those of a profile's arm, such as memory=1GiB,bounce=on)"},
+	{.name = "gpu",
+	 .letter = 'g',
+	 .type = CVB_OPT_STR,
+	 .offset = AT(gpu),
+	 .arg = "GPU",
+	 .help = "GPU for the gpu.* benchmarks: cuda[:N] or emu:SKU[,cc=on|off]"},
+	{.name = "set",
+	 .letter = 's',
+	 .type = CVB_OPT_LIST,
+	 .offset = AT(set),
+	 .arg = "KEY=VALUE",
+	 .help = "set an option of every chosen benchmark that has it; BENCH.KEY=VALUE sets one "
+		 "benchmark's only (repeatable)"},
+	{.name = "output",
+	 .letter = 'o',
+	 .type = CVB_OPT_STR,
+	 .offset = AT(output),
+	 .arg = "FILE",
+	 .help = "write the result document here"},
+	{.name = "json",
+	 .type = CVB_OPT_FLAG,
+	 .offset = AT(json),
+	 .help = "print the result document instead of the table"},
+	{.name = "samples",
+	 .letter = 'n',
+	 .type = CVB_OPT_U64,
+	 .offset = AT(samples),
+	 .def = "0",
+	 .min = 0,
+	 .max = 100000,
+	 .help = "samples to take; 0 means 5, or 1 where a program such as fio keeps the time"},
+	{.name = "sample-ms",
+	 .type = CVB_OPT_U64,
+	 .offset = AT(sample_ms),
+	 .def = "20",
+	 .min = 1,
+	 .max = 60000,
+	 .unit = "ms",
+	 .help = "wanted length of a sample"},
+	{.name = "threads",
+	 .type = CVB_OPT_U64,
+	 .offset = AT(threads),
+	 .def = "0",
+	 .min = 0,
+	 .max = 1024,
+	 .help = "worker threads; 0 means one for each CPU"},
+	{.name = "timeout",
+	 .type = CVB_OPT_U64,
+	 .offset = AT(timeout_s),
+	 .def = "600",
+	 .min = 1,
+	 .max = 86400,
+	 .unit = "s",
+	 .help = "give up on a sample after this time"},
+	CVB_COMMON_OPTS,
+	CVB_OPT_END,
+};
+
+#define MAX_BENCHES 64
+
+struct job {
+	const struct conf *conf;
+	struct cvb_target *target;
+	const struct cvb_bench *bench[MAX_BENCHES];
+	json_t *options[MAX_BENCHES];
+	size_t n;
+	json_t *results;
+	bool any_ok, any_failed, any_untrusted;
+};
+
+/* --- command line ----------------------------------------------------------------------------- */
+
+static int choose(struct job *job, const char *list, struct cvb_err *err)
+{
+	_cleanup_free_ char *copy = strdup(list);
+	char *save = NULL;
+
+	for (char *w = strtok_r(copy, ",", &save); w; w = strtok_r(NULL, ",", &save)) {
+		const struct cvb_bench *b = cvb_bench_find(w, err);
+
+		if (!b)
+			return -EINVAL;
+		if (job->n == MAX_BENCHES)
+			return cvb_err_set(err, -EINVAL, "more than %d benchmarks", MAX_BENCHES);
+		job->options[job->n] = json_object();
+		job->bench[job->n++] = b;
+	}
+	return job->n ? 0 : cvb_err_set(err, -EINVAL, "no benchmark named");
+}
+
+/* Check a value against the benchmark's table now, before anything boots. */
+static int check_option(const struct cvb_bench *b, const char *key, const char *value,
+			struct cvb_err *err)
+{
+	_cleanup_free_ void *conf = calloc(1, b->conf_size ? b->conf_size : 1);
+	int r;
+
+	if (!conf)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	r = cvb_opt_set(b->opts, conf, key, value, err);
+	cvb_opts_done(b->opts, conf);
+	return r < 0 ? cvb_err_wrap(err, r, "%s", b->name) : 0;
+}
+
+static int apply_set(struct job *job, const char *setting, struct cvb_err *err)
+{
+	_cleanup_free_ char *key = strdup(setting);
+	char *eq = key ? strchr(key, '=') : NULL, *dot;
+	const char *option = key;
+	bool used = false;
+
+	if (!eq || eq == key)
+		return cvb_err_set(err, -EINVAL, "-s %s: expected KEY=VALUE", setting);
+	*eq = '\0';
+	dot = strrchr(key, '.');
+	if (dot)
+		option = dot + 1;
+	for (size_t i = 0; i < job->n; i++) {
+		const struct cvb_bench *b = job->bench[i];
+
+		if (dot && (strlen(b->name) != (size_t)(dot - key) ||
+			    strncmp(b->name, key, (size_t)(dot - key)) != 0))
+			continue;
+		/* with several benchmarks a key may belong to some of them only */
+		if (!dot && job->n > 1 && !cvb_opt_find(b->opts, option))
+			continue;
+		int r = check_option(b, option, eq + 1, err);
+
+		if (r < 0)
+			return r;
+		json_object_set_new(job->options[i], option, json_string(eq + 1));
+		used = true;
+	}
+	return used ? 0
+		    : cvb_err_set(err, -EINVAL,
+				  "-s %s: none of the chosen benchmarks has this option", setting);
+}
+
+/* --- one benchmark ------------------------------------------------------------------------------
+ */
+
+static void add_result(struct job *job, const struct cvb_bench *b, const struct cvb_remote *remote,
+		       const char *outcome, const char *reason, json_t *metrics)
+{
+	json_t *row = json_pack("{s:s, s:O*, s:s, s:s?, s:b, s:b, s:o, s:O*, s:O*}", "name",
+				b->name, "options", remote ? remote->options : NULL, "outcome",
+				outcome, "reason", reason, "emulated", remote && remote->emulated,
+				"deterministic", remote && remote->deterministic, "metrics",
+				metrics, "notes", remote ? remote->notes : NULL, "iterations",
+				remote ? remote->iters : NULL);
+
+	json_array_append_new(job->results, row);
+}
+
+static double median_of(const json_t *samples)
+{
+	size_t n = json_array_size(samples), finite = 0;
+	_cleanup_free_ double *v = calloc(n ? n : 1, sizeof(*v));
+	struct cvb_describe d;
+
+	for (size_t i = 0; v && i < n; i++)
+		if (json_is_number(json_array_get(samples, i)))
+			v[finite++] = json_number_value(json_array_get(samples, i));
+	if (!finite || cvb_describe(v, finite, &d, NULL) < 0)
+		return NAN;
+	return d.median;
+}
+
+/* Turn sample rows into the contract's metrics: value (median), samples, params. */
+static json_t *metrics_json(const struct cvb_remote *remote, const json_t *rows)
+{
+	json_t *metrics = json_array();
+
+	for (size_t s = 0; s < remote->n_series; s++) {
+		const json_t *series = json_array_get(remote->series, s);
+		json_t *samples = json_array(), *m;
+		size_t i;
+		json_t *row;
+
+		json_array_foreach (rows, i, row)
+			json_array_append(samples,
+					  json_array_get(json_object_get(row, "values"), s));
+		double median = median_of(samples);
+
+		m = json_pack(
+			"{s:O, s:O, s:O, s:o, s:o}", "name", json_object_get(series, "metric"),
+			"unit", json_object_get(series, "unit"), "better",
+			json_object_get(series, "better"), "value",
+			isfinite(median) ? json_real(median) : json_null(), "samples", samples);
+		if (json_is_object(json_object_get(series, "params")))
+			json_object_set(m, "params", json_object_get(series, "params"));
+		json_array_append_new(metrics, m);
+	}
+	return metrics;
+}
+
+static bool any_value_missing(const json_t *metrics)
+{
+	size_t i;
+	json_t *m;
+
+	json_array_foreach (metrics, i, m)
+		if (json_is_null(json_object_get(m, "value")))
+			return true;
+	return false;
+}
+
+static int take_samples(struct job *job, struct cvb_remote *remote, json_t *rows,
+			struct cvb_err *err)
+{
+	struct cvb_client *client = &job->target->client;
+	unsigned timeout_ms = (unsigned)job->conf->timeout_s * 1000;
+	bool batch = remote->bench->mode == CVB_MODE_BATCH;
+	uint64_t n = job->conf->samples ? job->conf->samples : batch ? 5 : 1;
+	int r = 0;
+
+	if (batch) {
+		r = cvb_remote_calibrate(client, remote, timeout_ms, err);
+	} else {
+		remote->iters = json_array();
+		for (size_t i = 0; i < remote->n_cases; i++)
+			json_array_append_new(remote->iters, json_integer(1));
+	}
+	for (uint64_t i = 0; r == 0 && i < n; i++) {
+		json_t *row = NULL;
+
+		r = cvb_remote_sample(client, remote, remote->iters, timeout_ms, &row, err);
+		if (r == 0)
+			json_array_append_new(rows, row);
+	}
+	return r;
+}
+
+static bool is_unsupported(int r)
+{
+	return r == -EOPNOTSUPP || r == -ENODEV;
+}
+
+/* The connection or the target itself is lost: nothing more can be measured there. */
+static bool is_lost(int r)
+{
+	return r == -EPIPE || r == -EPROTO || r == -ETIMEDOUT || r == -EINTR || r == -ECONNRESET;
+}
+
+static int run_one(struct job *job, size_t i, struct cvb_err *err)
+{
+	const struct cvb_bench *b = job->bench[i];
+	struct cvb_client *client = &job->target->client;
+	_cleanup_json_ json_t *rows = json_array();
+	struct cvb_remote remote = {0};
+	struct cvb_err why = {0};
+	char text[1024] = "";
+	struct cvb_setup setup = {.bench = b,
+				  .options = job->options[i],
+				  .gpu = job->conf->gpu,
+				  .peer = job->target->peer,
+				  .disk = job->target->disk,
+				  .threads = (unsigned)job->conf->threads,
+				  .sample_ns = job->conf->sample_ms * CVB_NS_PER_MS,
+				  .timeout_ms = (unsigned)job->conf->timeout_s * 1000};
+	int r = cvb_remote_setup(client, &setup, &remote, &why);
+	bool set_up = r == 0, untrusted = false;
+
+	if (r == 0)
+		r = take_samples(job, &remote, rows, &why);
+	if (r == 0) {
+		r = cvb_remote_verify(client, &remote, setup.timeout_ms, &why);
+		untrusted = r == -EBADMSG;
+	}
+	cvb_err_text(&why, text, sizeof(text));
+	if (r == 0 || untrusted) {
+		json_t *metrics = metrics_json(&remote, rows);
+
+		if (r == 0 && any_value_missing(metrics)) {
+			untrusted = true;
+			snprintf(text, sizeof(text), "a value is missing or not finite");
+		}
+		/* a wrong result never comes out as a number */
+		if (untrusted)
+			json_array_clear(metrics);
+		job->any_untrusted |= untrusted;
+		job->any_ok |= !untrusted;
+		add_result(job, b, &remote, untrusted ? "untrusted" : "ok", untrusted ? text : NULL,
+			   metrics);
+		r = 0;
+	} else if (is_unsupported(r)) {
+		add_result(job, b, set_up ? &remote : NULL, "unsupported", text, json_array());
+		r = 0;
+	} else if (is_lost(r) || r == -EINVAL) {
+		*err = why;
+	} else {
+		job->any_failed = true;
+		add_result(job, b, set_up ? &remote : NULL, "failed", text, json_array());
+		r = 0;
+	}
+	if (set_up && r == 0)
+		cvb_remote_teardown(client, &remote);
+	else
+		cvb_remote_done(&remote);
+	return r;
+}
+
+/* --- output
+ * --------------------------------------------------------------------------------------- */
+
+static void params_text(const json_t *params, char *buf, size_t buf_bytes)
+{
+	size_t used = 0;
+	const char *key;
+	json_t *v;
+
+	buf[0] = '\0';
+	json_object_foreach ((json_t *)(uintptr_t)params, key, v) {
+		char value[64], size[32];
+		size_t len = strlen(key);
+
+		if (json_is_string(v))
+			snprintf(value, sizeof(value), "%s", json_string_value(v));
+		else if (len > 6 && !strcmp(key + len - 6, "_bytes") && json_is_integer(v))
+			snprintf(value, sizeof(value), "%s",
+				 cvb_bytes_text((uint64_t)json_integer_value(v), size,
+						sizeof(size)));
+		else
+			snprintf(value, sizeof(value), "%s=%.6g", key, json_number_value(v));
+		int n = snprintf(buf + used, buf_bytes - used, "%s%s", used ? " " : "", value);
+
+		used = cvb_min(used + (size_t)cvb_max(n, 0), buf_bytes - 1);
+	}
+}
+
+static void print_metric(const json_t *m)
+{
+	const json_t *samples = json_object_get(m, "samples");
+	size_t n = json_array_size(samples);
+	double lo = INFINITY, hi = -INFINITY,
+	       value = json_number_value(json_object_get(m, "value"));
+	const char *unit = json_string_value(json_object_get(m, "unit"));
+	char params[96], text[40];
+
+	for (size_t i = 0; i < n; i++) {
+		double v = json_number_value(json_array_get(samples, i));
+
+		lo = fmin(lo, v);
+		hi = fmax(hi, v);
+	}
+	params_text(json_object_get(m, "params"), params, sizeof(params));
+	printf("  %-24s %-30s %12s", json_string_value(json_object_get(m, "name")), params,
+	       cvb_value_text(value, unit, text, sizeof(text)));
+	if (n > 1 && fabs(value) > 0)
+		printf("   %+.1f %% … %+.1f %% of %zu samples", (lo / value - 1) * 100,
+		       (hi / value - 1) * 100, n);
+	putchar('\n');
+}
+
+static void print_table(const struct job *job, const json_t *doc)
+{
+	const json_t *env = json_object_get(doc, "environment");
+	const json_t *labels = json_object_get(env, "labels");
+	const char *accel = json_string_value(json_object_get(labels, "accel"));
+	size_t i, j;
+	json_t *b, *m;
+
+	printf("target %s%s%s%s\n", json_string_value(json_object_get(labels, "target")),
+	       accel ? ", accel " : "", accel ? accel : "",
+	       accel && !strcmp(accel, "tcg") ? " (software emulation: says nothing about speed)"
+					      : "");
+	json_array_foreach (job->results, i, b) {
+		const char *outcome = json_string_value(json_object_get(b, "outcome"));
+		const char *reason = json_string_value(json_object_get(b, "reason"));
+
+		printf("%s%s%s\n", json_string_value(json_object_get(b, "name")),
+		       json_is_true(json_object_get(b, "emulated")) ? " (emulated GPU)" : "",
+		       json_is_true(json_object_get(b, "deterministic")) ? " (virtual clock)" : "");
+		if (strcmp(outcome, "ok") != 0)
+			printf("  %s: %s\n",
+			       !strcmp(outcome, "unsupported") ? "UNSUPPORTED"
+			       : !strcmp(outcome, "untrusted") ? "UNTRUSTED"
+							       : "FAILED",
+			       reason ? reason : "");
+		json_array_foreach (json_object_get(b, "metrics"), j, m)
+			print_metric(m);
+		json_array_foreach (json_object_get(b, "notes"), j, m)
+			printf("  note: %s\n", json_string_value(m));
+	}
+}
+
+static json_t *document(struct job *job, json_t *env)
+{
+	json_object_set_new(env, "labels", cvb_target_labels(job->target));
+	json_object_set_new(env, "boot_ns", json_integer((json_int_t)job->target->boot_ns));
+	if (job->target->client.tool)
+		json_object_set(env, "agent", job->target->client.tool);
+	return json_pack("{s:s, s:o, s:O, s:O}", "schema", "cvmbench.result/1", "tool",
+			 cvb_tool_json(), "environment", env, "benches", job->results);
+}
+
+static int measure(struct job *job, struct cvb_err *err)
+{
+	_cleanup_json_ json_t *env = NULL, *doc = NULL;
+	int r = cvb_client_call(&job->target->client, "fingerprint", NULL, 30000, &env, err);
+
+	for (size_t i = 0; r == 0 && i < job->n; i++)
+		r = run_one(job, i, err);
+	if (r < 0)
+		return r;
+	doc = document(job, env);
+	if (job->conf->output)
+		r = cvb_json_write(job->conf->output, doc, err);
+	if (r == 0 && job->conf->json)
+		r = cvb_json_write("-", doc, err);
+	else if (r == 0)
+		print_table(job, doc);
+	return r;
+}
+
+/* What the whole says: wrong results first, then failures, then whether anything ran at all. */
+static int exit_code(const struct job *job)
+{
+	if (job->any_untrusted)
+		return CVB_EXIT_INVALID;
+	if (job->any_failed)
+		return CVB_EXIT_INTERNAL;
+	return job->any_ok ? CVB_EXIT_OK : CVB_EXIT_UNSUPPORTED;
+}
+
+static int run_on_target(struct job *job, struct cvb_err *err)
+{
+	char scratch[] = "cvmbench-scratch-XXXXXX";
+	struct cvb_target_env env = {.label = "run", .scratch_dir = scratch};
+	struct cvb_arm arm;
+	int r = cvb_arm_parse(&arm, job->conf->target, err);
+
+	if (r < 0)
+		return r;
+	/* in the current folder, not in /tmp: that is often memory, and this is for disk I/O */
+	if (!mkdtemp(scratch)) {
+		r = cvb_err_set(err, -errno, "cannot make a scratch folder here: %s",
+				strerror(errno));
+		cvb_arm_done(&arm);
+		return r;
+	}
+	_cleanup_free_ char *full = realpath(scratch, NULL);
+
+	env.scratch_dir = full ? full : scratch;
+	r = cvb_target_start(&job->target, &arm, &env, err);
+	if (r == 0)
+		r = measure(job, err);
+	job->target = cvb_target_stop(job->target);
+	cvb_remove_tree(scratch);
+	cvb_arm_done(&arm);
+	return r;
+}
+
+static int run(const void *conf, int argc, char **argv, struct cvb_err *err)
+{
+	struct job job = {.conf = conf, .results = json_array()};
+	int r = 0;
+
+	if (argc != 1)
+		r = cvb_err_set(err, -EINVAL,
+				argc ? "run: unexpected \"%s\": benchmarks are separated by commas"
+				     : "run: name a benchmark (`cvmbench list` shows them)%s",
+				argc ? argv[1] : "");
+	if (r == 0)
+		r = choose(&job, argv[0], err);
+	for (char **s = job.conf->set; r == 0 && s && *s; s++)
+		r = apply_set(&job, *s, err);
+	if (r == 0)
+		r = run_on_target(&job, err);
+	if (r == 0)
+		r = exit_code(&job);
+	for (size_t i = 0; i < job.n; i++)
+		json_decref(job.options[i]);
+	json_decref(job.results);
+	return r;
+}
+
+static const struct cvb_verb verb = {
+	.name = "run",
+	.usage = "BENCH[,BENCH…] [OPTION]…",
+	.summary = "measure once, print a table, write a result document",
+	.details =
+		"Takes a few samples of each benchmark on one target.  For a judgement against a\n"
+		"baseline use certify: samples of one run say little about the next run.\n",
+	.order = 20,
+	.opts = opts,
+	.conf_size = sizeof(struct conf),
+	.run = run,
+};
+CVB_VERB(verb);

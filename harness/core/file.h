@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Files: bounded reads, whole-or-nothing writes, and where the installed data lies.
+ */
+#ifndef CVB_CORE_FILE_H
+#define CVB_CORE_FILE_H
+
+#include "core/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * Read a whole file of at most `max_bytes` into fresh, NUL-terminated memory (caller frees).
+ * `ret_bytes` may be NULL.  -EFBIG if larger, else the errno of open or read.
+ * Works for /proc and /sys, whose sizes are not known beforehand.
+ */
+CVB_MUST_CHECK int cvb_file_read(const char *path, size_t max_bytes, char **ret_text,
+				 size_t *ret_bytes, struct cvb_err *err);
+
+/* Read the first line of a small file without its newline; -errno quietly (no chain) if absent. */
+int cvb_file_read_line(const char *path, char *buf, size_t buf_bytes);
+
+/* Read one unsigned decimal number from a small file; -errno quietly if absent or malformed. */
+int cvb_file_read_u64(const char *path, uint64_t *ret);
+
+/*
+ * Replace `path` by `bytes` of `data`: temporary name beside it, fsync, rename, fsync of the
+ * folder. After a failure the old file is untouched and no temporary file is left.
+ */
+CVB_MUST_CHECK int cvb_file_write(const char *path, const void *data, size_t bytes,
+				  struct cvb_err *err);
+
+/* The same for a JSON document, indented, keys in insertion order, with a final newline.
+ * `path` "-" writes to stdout instead. */
+CVB_MUST_CHECK int cvb_json_write(const char *path, const json_t *doc, struct cvb_err *err);
+
+/* mkdir -p. */
+CVB_MUST_CHECK int cvb_mkdir_all(const char *path, struct cvb_err *err);
+
+/* Remove a folder and what is in it, without following links.  Best effort; 0 or the first errno.
+ */
+int cvb_remove_tree(const char *path);
+
+/* Copy a regular file's contents; `dst` is replaced whole or not at all. */
+CVB_MUST_CHECK int cvb_file_copy(const char *src, const char *dst, struct cvb_err *err);
+
+/*
+ * Where a data file of the project lies ("profiles/quick.ini", "plots/bars.gp"): $CVMBENCH_DATADIR,
+ * then the source tree that the running program was built in, then PREFIX/share/cvmbench.
+ * Fresh memory; NULL with -ENOENT in `err` when none has it.
+ */
+char *cvb_data_path(const char *name, struct cvb_err *err);
+
+/* The folder of the running program; fresh memory or NULL. */
+char *cvb_exe_dir(void);
+
+#endif

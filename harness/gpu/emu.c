@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The emulated GPU: its spec, device and memory.  What it is made of: see emu.h.
+ */
+#include "gpu/emu.h"
+
+#include "core/opt.h"
+#include "core/util.h"
+
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <string.h>
+
+/* ---- spec ---- */
+
+struct emu_spec {
+	const char *sku;
+	int cc;	   /* index of cc_words */
+	int clock; /* index of clock_words */
+};
+
+static const char *const cc_words[] = {"off", "on", NULL};
+static const char *const clock_words[] = {"wall", "virtual", NULL};
+static const char *const keys[] = {"cc", "clock", NULL};
+
+static int word_index(const char *key, const char *value, const char *const *words, int *ret,
+		      struct cvb_err *err)
+{
+	if (*ret >= 0)
+		return cvb_err_set(err, -EINVAL, "GPU spec: %s is given twice", key);
+	for (int i = 0; words[i]; i++) {
+		if (!strcmp(words[i], value)) {
+			*ret = i;
+			return 0;
+		}
+	}
+	return cvb_err_set(err, -EINVAL, "GPU spec: %s=%s; %s=%s or %s=%s is right", key, value,
+			   key, words[0], key, words[1]);
+}
+
+static int parse_key(struct emu_spec *spec, char *word, struct cvb_err *err)
+{
+	char *value = strchr(word, '=');
+
+	if (value)
+		*value++ = '\0';
+	if (value && !strcmp(word, "cc"))
+		return word_index(word, value, cc_words, &spec->cc, err);
+	if (value && !strcmp(word, "clock"))
+		return word_index(word, value, clock_words, &spec->clock, err);
+	const char *near = cvb_nearest(word, keys);
+
+	if (near)
+		return cvb_err_set(err, -EINVAL, "GPU spec: \"%s%s\"; did you mean %s=…?", word,
+				   value ? "=…" : "", near);
+	return cvb_err_set(
+		err, -EINVAL,
+		"GPU spec: \"%s\" is unknown; cc=on|off and clock=wall|virtual are right", word);
+}
+
+static int parse_spec(struct emu_spec *spec, const char *args, struct cvb_err *err)
+{
+	_cleanup_free_ char *copy = strdup(args ? args : "");
+	char *rest = copy;
+
+	*spec = (struct emu_spec){.cc = -1, .clock = -1};
+	if (!copy)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	const char *sku = strsep(&rest, ",");
+
+	if (!*sku)
+		return cvb_err_set(err, -EINVAL, "GPU spec: emu needs a SKU, as in emu:h100-tdx");
+	spec->sku = emu_sku_find(sku, err);
+	if (!spec->sku)
+		return -EINVAL;
+	for (char *word; (word = strsep(&rest, ","));) {
+		int r = parse_key(spec, word, err);
+
+		if (r < 0)
+			return r;
+	}
+	spec->cc = cvb_max(spec->cc, 0);
+	spec->clock = cvb_max(spec->clock, 0);
+	return 0;
+}
+
+static int emu_spec_check(const char *args, struct cvb_err *err)
+{
+	struct emu_spec spec;
+
+	return parse_spec(&spec, args, err);
+}
+
+/* ---- device ---- */
+
+static int device_init(struct emu_device *d, struct cvb_err *err)
+{
+	if (sched_getaffinity(0, sizeof(d->cpus), &d->cpus) < 0)
+		return cvb_err_set(err, -errno, "sched_getaffinity: %s", strerror(errno));
+	int r = emu_engine_init(&d->engine[0], CVB_GPU_H2D, d->cc, &d->cpus, &d->probe, err);
+
+	if (r < 0)
+		return r;
+	r = emu_engine_init(&d->engine[1], CVB_GPU_D2H, d->cc, &d->cpus, &d->probe, err);
+	if (r < 0) {
+		emu_engine_done(&d->engine[0]);
+		return r;
+	}
+	emu_signal_init(&d->signal);
+	pthread_mutex_init(&d->compute, /* attr= */ NULL);
+	return 0;
+}
+
+static int emu_device_open(struct cvb_gpu *gpu, const char *args, struct cvb_err *err)
+{
+	struct emu_spec spec;
+	int r = parse_spec(&spec, args, err);
+
+	if (r < 0)
+		return r;
+	if (spec.clock == 1)
+		return cvb_err_set(err, -EOPNOTSUPP,
+				   "clock=virtual is not there yet in this version; clock=wall is");
+	struct emu_device *d = aligned_alloc(_Alignof(struct emu_device), sizeof(*d));
+
+	if (!d)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	memset(d, 0, sizeof(*d));
+	d->sku = spec.sku;
+	d->cc = spec.cc == 1;
+	r = device_init(d, err);
+	if (r < 0) {
+		free(d);
+		return r;
+	}
+	gpu->priv = d;
+	gpu->clock = &cvb_clock_host;
+	gpu->emulated = true;
+	gpu->deterministic = false;
+	gpu->caps.flags = CVB_GPU_CAP_EVENTS | CVB_GPU_CAP_PINNED;
+	if (!d->cc)
+		gpu->caps.flags |= CVB_GPU_CAP_ASYNC_COPY;
+	gpu->caps.gemm_types = 1U << CVB_GPU_FP32 | 1U << CVB_GPU_FP64;
+	return 0;
+}
+
+static void emu_device_close(struct cvb_gpu *gpu)
+{
+	struct emu_device *d = emu_device_of(gpu);
+
+	emu_engine_done(&d->engine[0]);
+	emu_engine_done(&d->engine[1]);
+	emu_signal_done(&d->signal);
+	pthread_mutex_destroy(&d->compute);
+	free(d);
+}
+
+static int emu_describe(const struct cvb_gpu *gpu, json_t *into)
+{
+	const struct emu_device *d = emu_device_of(gpu);
+
+	cvb_ignore(emu_blas_load(&d->cpus, /* err= */ NULL)); /* absent: null in the record */
+	const char *blas = emu_blas_config();
+	json_t *libraries = json_pack("{s:s,s:s?}", "openssl", OpenSSL_version(OPENSSL_VERSION),
+				      "openblas", blas);
+	json_t *staging =
+		json_pack("{s:s,s:I,s:I}", "memory", d->cc ? "shared" : "pinned", "chunk_bytes",
+			  (json_int_t)EMU_CHUNK_BYTES, "slots", (json_int_t)EMU_SLOTS);
+
+	/* each call takes its value over, also when it fails */
+	int r = json_object_set_new(into, "sku", json_string(d->sku));
+
+	r |= json_object_set_new(into, "libraries", libraries);
+	r |= json_object_set_new(into, "staging", staging);
+	return r ? -ENOMEM : 0;
+}
+
+static int emu_cc_state(struct cvb_gpu *gpu, struct cvb_gpu_cc *ret, struct cvb_err *err)
+{
+	bool on = emu_device_of(gpu)->cc;
+
+	(void)err;
+	*ret = (struct cvb_gpu_cc){
+		.feature = on ? CVB_GPU_ON : CVB_GPU_OFF,
+		.production = CVB_GPU_OFF,
+		.devtools = CVB_GPU_OFF,
+		.multi_gpu = CVB_GPU_OFF,
+		.ready = CVB_GPU_ON,
+		.source = "emulator",
+	};
+	return 0;
+}
+
+/* ---- memory ---- */
+
+static int emu_alloc(struct cvb_gpu_buf *buf, struct cvb_err *err)
+{
+	struct emu_buf *b = calloc(1, sizeof(*b));
+
+	if (!b)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	/* drivers map their own memory with large pages; what a program mallocs rarely has them */
+	bool pageable = buf->kind == CVB_GPU_HOST_PAGEABLE;
+	int r = cvb_mem_map(&b->mem, buf->bytes, pageable ? CVB_PAGES_4K : CVB_PAGES_THP,
+			    /* numa_node= */ -1, err);
+
+	if (r < 0) {
+		free(b);
+		return r;
+	}
+	if (!pageable)
+		cvb_mem_touch(&b->mem, 0, b->mem.bytes);
+	if (buf->kind != CVB_GPU_DEVICE)
+		buf->host = b->mem.p;
+	buf->priv = b;
+	return 0;
+}
+
+static bool is_unused(void *arg)
+{
+	struct emu_buf *b = arg;
+
+	return atomic_load(&b->uses) == 0;
+}
+
+static void emu_free(struct cvb_gpu_buf *buf)
+{
+	struct emu_buf *b = emu_buf_of(buf);
+
+	emu_wait(&emu_device_of(buf->gpu)->signal, is_unused, b);
+	cvb_mem_unmap(&b->mem);
+	free(b);
+}
+
+void emu_buf_hold(struct cvb_gpu_buf *buf)
+{
+	atomic_fetch_add(&emu_buf_of(buf)->uses, 1);
+}
+
+void emu_buf_drop(struct emu_device *d, struct cvb_gpu_buf *buf)
+{
+	/* after this the buffer may be gone; the device's signal is not */
+	atomic_fetch_sub(&emu_buf_of(buf)->uses, 1);
+	emu_wake(&d->signal);
+}
+
+static const struct cvb_gpu_backend emu_backend = {
+	.abi = CVB_GPU_BACKEND_ABI,
+	.struct_size = sizeof(struct cvb_gpu_backend),
+	.name = "emu",
+	.spec_check = emu_spec_check,
+	.open = emu_device_open,
+	.close = emu_device_close,
+	.describe = emu_describe,
+	.cc_state = emu_cc_state,
+	.alloc = emu_alloc,
+	.free = emu_free,
+	.stream_new = emu_stream_new,
+	.stream_free = emu_stream_free,
+	.copy_async = emu_copy_async,
+	.memset_async = emu_memset_async,
+	.gemm_async = emu_gemm_async,
+	.sync = emu_sync,
+	.event_new = emu_event_new,
+	.event_free = emu_event_free,
+	.event_record = emu_event_record,
+	.event_wait = emu_event_wait,
+	.event_sync = emu_event_sync,
+	.event_elapsed_ns = emu_event_elapsed_ns,
+};
+
+/* ---- for tests ---- */
+
+const void *emu_bounce(const struct cvb_gpu *gpu, enum cvb_gpu_dir dir, size_t *ret_bytes)
+{
+	if (gpu->backend != &emu_backend || dir == CVB_GPU_D2D)
+		return NULL;
+	*ret_bytes = EMU_SLOTS * sizeof(struct emu_slot);
+	return emu_device_of(gpu)->engine[dir].bounce;
+}
+
+void emu_set_probe(struct cvb_gpu *gpu, const struct emu_probe *probe)
+{
+	CVB_BUG_ON(gpu->backend != &emu_backend);
+	emu_device_of(gpu)->probe = probe ? *probe : (struct emu_probe){0};
+}
+
+CVB_GPU_BACKEND(emu_backend);

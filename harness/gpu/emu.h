@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The emulated GPU, from inside.  Included by its own files and by its tests.
+ *
+ * What is emulated, and nothing else (docs/bench/gpu.copy.md tells it to users):
+ *
+ *   stream       a worker thread that runs a FIFO of tasks (emu_stream.c)
+ *   copy engine  one for each direction: a thread, a ring of slots and a lock, so that the copies
+ *                of one direction run one after the other (emu_engine.c)
+ *   pinned copy  cc=off: the stream's thread takes the engine and copies, one memcpy
+ *   staged copy  pageable memory, or any with cc=on: the calling thread and the copy engine work at
+ *                the same time on the two ends of the ring, chunk by chunk; the call blocks
+ *   the ring     cc=off: pinned staging memory, plain chunks.  cc=on: a bounce buffer in shared
+ *                memory that holds AES-256-GCM ciphertext and tags only; the caller encrypts what
+ *                goes to the device and decrypts what comes from it, the engine does the reverse
+ *   gemm         OpenBLAS on all CPUs (emu_blas.c), one product at a time
+ *
+ * Nothing here sleeps to look slow: times are those of the work on this machine.
+ */
+#ifndef CVB_GPU_EMU_H
+#define CVB_GPU_EMU_H
+
+#include "gpu/backend.h"
+#include "measure/memory.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+/*
+ * Together 2 MiB, more than a core's own cache: a ring that fits into the producer's L2 is slower
+ * by 15 to 25 %, because every line is then fetched from there, dirty, by the other core.  Smaller
+ * chunks pay more for their IV and tag, larger ones fill the pipeline later.
+ */
+#define EMU_CHUNK_BYTES ((size_t)64 * 1024)
+#define EMU_SLOTS	32
+#define EMU_TASKS	1024 /* a stream's queue; a full one blocks its submitter */
+#define EMU_TAG_BYTES	16
+#define EMU_KEY_BYTES	32
+#define EMU_IV_BYTES	12
+
+/* ---- waiting ---- */
+
+/*
+ * A condition to wait for: spins for a few microseconds, because the other side usually answers
+ * within one chunk, then sleeps.  The state itself lives in atomics that `ready` looks at; whoever
+ * changes them calls emu_wake afterwards.
+ */
+struct emu_signal {
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	atomic_uint sleepers;
+};
+
+void emu_signal_init(struct emu_signal *s);
+void emu_signal_done(struct emu_signal *s);
+void emu_wake(struct emu_signal *s);
+void emu_wait(struct emu_signal *s, bool (*ready)(void *arg), void *arg);
+
+/* Start a thread that may run on every CPU of `cpus`, wherever its creator is pinned. */
+CVB_MUST_CHECK int emu_thread_start(pthread_t *ret, const cpu_set_t *cpus, void *(*run)(void *),
+				    void *arg, struct cvb_err *err);
+
+/* ---- AES-256-GCM of one direction ---- */
+
+/* One key, used from both ends; the IV of a chunk is its number, never used twice. */
+struct emu_crypt;
+
+CVB_MUST_CHECK int emu_crypt_new(struct emu_crypt **ret, struct cvb_err *err);
+struct emu_crypt *emu_crypt_free(struct emu_crypt *c);
+
+/*
+ * Encrypt and sign chunk `number` / check and decrypt it.  One thread may seal while another opens.
+ * -EIO when OpenSSL fails; emu_open also -EBADMSG, and `dst` is then zeroed.
+ */
+CVB_MUST_CHECK int emu_seal(struct emu_crypt *c, uint64_t number, uint8_t *dst, uint8_t *tag,
+			    const uint8_t *src, size_t bytes);
+CVB_MUST_CHECK int emu_open(struct emu_crypt *c, uint64_t number, uint8_t *dst, const uint8_t *tag,
+			    const uint8_t *src, size_t bytes);
+
+/* ---- copy engine ---- */
+
+/* A slot of the ring, in memory that the host may read and change at any time. */
+struct emu_slot {
+	uint8_t data[EMU_CHUNK_BYTES];
+	uint8_t tag[EMU_TAG_BYTES];
+	uint8_t pad[4096 - EMU_TAG_BYTES]; /* keeps data page-aligned */
+};
+
+/*
+ * Tests look into the bounce buffer through this: called by the sealing thread when a chunk lies
+ * encrypted in its slot and before the other side may take it.
+ */
+struct emu_probe {
+	void (*sealed)(void *arg, enum cvb_gpu_dir dir, struct emu_slot *slot, size_t bytes);
+	void *arg;
+};
+
+/* What is being moved through the ring, by two threads. */
+struct emu_job {
+	uint8_t *device, *host;
+	size_t bytes, chunks;
+	bool encrypted;
+	uint64_t first_number; /* of its chunks */
+};
+
+struct emu_engine {
+	enum cvb_gpu_dir dir;
+	pthread_mutex_t busy; /* held during a whole copy */
+	struct emu_signal signal;
+	pthread_t thread;
+	bool started;
+
+	struct emu_slot *ring;	 /* EMU_SLOTS of it, private memory */
+	struct emu_slot *bounce; /* the same in shared memory; only with cc=on */
+	struct emu_crypt *crypt; /* only with cc=on */
+	const struct emu_probe *probe;
+	uint64_t next_number;
+	struct emu_job job;
+
+	/* the sides write these; apart, so that one's progress does not slow the other's */
+	_Alignas(64) atomic_size_t produced;
+	_Alignas(64) atomic_size_t consumed;
+	_Alignas(64) atomic_int failed; /* first negative errno of this job */
+	atomic_size_t failed_chunk;
+	atomic_uint submitted, finished; /* jobs */
+	atomic_bool quit;
+};
+
+CVB_MUST_CHECK int emu_engine_init(struct emu_engine *e, enum cvb_gpu_dir dir, bool cc,
+				   const cpu_set_t *cpus, const struct emu_probe *probe,
+				   struct cvb_err *err);
+void emu_engine_done(struct emu_engine *e);
+
+/* Move through the ring; the calling thread does the host's side and returns when all is done. */
+CVB_MUST_CHECK int emu_engine_staged(struct emu_engine *e, uint8_t *device, uint8_t *host,
+				     size_t bytes, struct cvb_err *err);
+
+/* ---- device, buffer ---- */
+
+struct emu_device {
+	const char *sku;
+	bool cc;
+	cpu_set_t cpus;		     /* where its threads may run */
+	struct emu_signal signal;    /* a buffer's last use ended */
+	pthread_mutex_t compute;     /* one gemm at a time */
+	struct emu_engine engine[2]; /* CVB_GPU_H2D, CVB_GPU_D2H */
+	struct emu_probe probe;
+};
+
+struct emu_buf {
+	struct cvb_mem mem;
+	atomic_uint uses; /* tasks in flight */
+};
+
+static inline struct emu_device *emu_device_of(const struct cvb_gpu *gpu)
+{
+	return gpu->priv;
+}
+
+static inline struct emu_buf *emu_buf_of(const struct cvb_gpu_buf *buf)
+{
+	return buf->priv;
+}
+
+static inline uint8_t *emu_buf_ptr(const struct cvb_gpu_buf *buf, size_t offset)
+{
+	return (uint8_t *)emu_buf_of(buf)->mem.p + offset;
+}
+
+void emu_buf_hold(struct cvb_gpu_buf *buf);
+void emu_buf_drop(struct emu_device *d, struct cvb_gpu_buf *buf);
+
+/* For tests: the bounce buffer of a direction; NULL with cc=off or for another backend's device. */
+const void *emu_bounce(const struct cvb_gpu *gpu, enum cvb_gpu_dir dir, size_t *ret_bytes);
+
+/* For tests: what to call for sealed chunks.  Only while no copy is in flight. */
+void emu_set_probe(struct cvb_gpu *gpu, const struct emu_probe *probe);
+
+/* ---- hooks of emu_stream.c ---- */
+
+int emu_stream_new(struct cvb_gpu_stream *stream, struct cvb_err *err);
+void emu_stream_free(struct cvb_gpu_stream *stream);
+int emu_copy_async(struct cvb_gpu_stream *stream, const struct cvb_gpu_copy *copy,
+		   struct cvb_err *err);
+int emu_memset_async(struct cvb_gpu_stream *stream, struct cvb_gpu_buf *dst, size_t offset_bytes,
+		     int value, size_t bytes, struct cvb_err *err);
+int emu_gemm_async(struct cvb_gpu_stream *stream, const struct cvb_gpu_gemm *gemm,
+		   struct cvb_err *err);
+int emu_sync(struct cvb_gpu_stream *stream, struct cvb_err *err);
+
+/* ---- hooks of emu_event.c ---- */
+
+struct emu_event;
+
+int emu_event_new(struct cvb_gpu_event *event, struct cvb_err *err);
+void emu_event_free(struct cvb_gpu_event *event);
+int emu_event_record(struct cvb_gpu_event *event, struct cvb_gpu_stream *stream,
+		     struct cvb_err *err);
+int emu_event_wait(struct cvb_gpu_stream *stream, struct cvb_gpu_event *event, struct cvb_err *err);
+int emu_event_sync(struct cvb_gpu_event *event, struct cvb_err *err);
+int emu_event_elapsed_ns(const struct cvb_gpu_event *from, const struct cvb_gpu_event *to,
+			 int64_t *ret_ns, struct cvb_err *err);
+
+/* A stream's task about an event: holds a reference that the run_* call drops. */
+void emu_event_run_record(struct emu_event *e, uint64_t record);
+void emu_event_run_wait(struct emu_event *e, uint64_t record);
+
+/* Queue such a task. */
+void emu_stream_push_event(struct cvb_gpu_stream *stream, struct emu_event *e, bool is_record,
+			   uint64_t record);
+
+/* ---- emu_blas.c ---- */
+
+/*
+ * Load OpenBLAS, once for the program.  -EOPNOTSUPP names the Debian package.  `cpus`: where its
+ * threads may run, which the library decides while it loads.
+ */
+CVB_MUST_CHECK int emu_blas_load(const cpu_set_t *cpus, struct cvb_err *err);
+
+/* The configuration text of the loaded library, NULL if it was not loaded. */
+const char *emu_blas_config(void);
+
+/* The product, now, on this thread and the library's.  Loaded before; checked arguments. */
+void emu_blas_gemm(const struct cvb_gpu_gemm *gemm);
+
+/* ---- sku.c ---- */
+
+/* The label in static memory, or NULL with -EINVAL and the nearest name in `err`. */
+const char *emu_sku_find(const char *name, struct cvb_err *err);
+
+#endif

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * GPUs: one interface for real and emulated ones.
+ *
+ * Three levels: a backend ("emu", "cuda") opens a device, a device has buffers, events and streams,
+ * a stream is a FIFO of work.  A device is chosen by a spec text and by nothing else: what was
+ * asked for and is not there is -EOPNOTSUPP, and no other device takes its place.
+ *
+ *   emu:SKU[,cc=on|off][,clock=wall|virtual]   the emulator, labelled as SKU; cc=off, clock=wall
+ *   cuda[:N]                                   CUDA device number N, 0 by default
+ *
+ * Invariants
+ *   - A handle belongs to the device that made it; mixing devices is -EINVAL.
+ *   - Work of one stream runs in the order of its submission.  Work of two streams is ordered only
+ *     by events.
+ *   - "async" means that a call MAY return before the work is done.  It need not: a confidential
+ *     GPU's copies, and any GPU's pageable copies, block their caller until they are done.  The
+ *     buffers must stay as they are until cvb_gpu_sync, whatever the device.
+ *   - Time is the device's own (cvb_gpu_clock).  Whoever times device work uses that clock.
+ *
+ * Errors.  Every int is 0 or a negative errno, with the reason in `err` (which may be NULL):
+ *   -EINVAL      a missing or foreign handle, a range outside its buffer, a bad word in a spec
+ *   -EOPNOTSUPP  this backend, build or machine cannot do that; the message names what is missing
+ *   -ENOMEM      no memory
+ *   -EBADMSG     encrypted data came out changed ("tag check failed")
+ *   -EIO         the device or a library failed
+ * An error of work that runs later is kept by its stream and comes from the next cvb_gpu_sync of
+ * that stream, once; the first one wins.  A copy that blocks reports its own error at once.
+ *
+ * Threading: any function may be called from any thread, also for one device or stream at a time,
+ * except that nothing may be in use elsewhere while it is freed.
+ */
+#ifndef CVB_GPU_GPU_H
+#define CVB_GPU_GPU_H
+
+#include "core/clock.h"
+#include "core/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct cvb_gpu;
+struct cvb_gpu_buf;
+struct cvb_gpu_stream;
+struct cvb_gpu_event;
+
+/* Where a buffer lies and who may touch it. */
+enum cvb_gpu_mem {
+	CVB_GPU_DEVICE,	       /* device memory: no host address */
+	CVB_GPU_HOST_PAGEABLE, /* ordinary host memory: copies go through a staging buffer */
+	CVB_GPU_HOST_PINNED,   /* host memory that the device's copy engines reach by themselves */
+	CVB_GPU_MANAGED,       /* migrates between host and device on access */
+};
+
+enum cvb_gpu_dir {
+	CVB_GPU_H2D,
+	CVB_GPU_D2H,
+	CVB_GPU_D2D,
+};
+
+enum cvb_gpu_type {
+	CVB_GPU_FP64,
+	CVB_GPU_FP32,
+	CVB_GPU_TF32,
+	CVB_GPU_BF16,
+	CVB_GPU_FP16,
+	CVB_GPU_FP8,
+	CVB_GPU_INT8,
+	CVB_GPU_TYPES, /* how many there are */
+};
+
+/* What a device can do.  A call whose bit is missing returns -EOPNOTSUPP. */
+enum cvb_gpu_cap {
+	CVB_GPU_CAP_ASYNC_COPY = 1 << 0, /* pinned copies return before they are done */
+	CVB_GPU_CAP_EVENTS = 1 << 1,
+	CVB_GPU_CAP_PINNED = 1 << 2,
+	CVB_GPU_CAP_MANAGED = 1 << 3,
+};
+
+struct cvb_gpu_caps {
+	uint32_t flags;	     /* enum cvb_gpu_cap */
+	uint32_t gemm_types; /* bit i set: cvb_gpu_gemm_async takes enum cvb_gpu_type i */
+};
+
+/* Three values, so that "the driver did not say" is never read as "off". */
+enum cvb_gpu_tri {
+	CVB_GPU_UNKNOWN,
+	CVB_GPU_OFF,
+	CVB_GPU_ON,
+};
+
+/* State of confidential computing. */
+struct cvb_gpu_cc {
+	enum cvb_gpu_tri feature;    /* confidential mode */
+	enum cvb_gpu_tri production; /* keys and firmware of a production environment */
+	enum cvb_gpu_tri devtools;   /* debugging allowed: not confidential */
+	enum cvb_gpu_tri multi_gpu;  /* protected PCIe or multi-GPU passthrough */
+	enum cvb_gpu_tri ready;	     /* the GPUs accept work */
+	uint64_t protected_bytes;    /* 0: unknown */
+	uint64_t unprotected_bytes;  /* 0: unknown */
+	const char *source;	     /* who says so: "emulator", "nvml"; static text */
+};
+
+/*
+ * C = alpha A B + beta C.  All three are row-major and dense in DEVICE buffers, from their first
+ * byte: A has m rows of k elements, B k rows of n, C m rows of n.
+ */
+struct cvb_gpu_gemm {
+	enum cvb_gpu_type type;
+	uint32_t m, n, k;
+	double alpha, beta;
+	struct cvb_gpu_buf *a, *b, *c;
+};
+
+/* ---- spec and registry ---- */
+
+/*
+ * Is the spec well formed?  Opens nothing, so that 0 does not promise that the device is there.
+ * -EINVAL names the wrong word and what would be right.
+ */
+CVB_MUST_CHECK int cvb_gpu_spec_check(const char *spec, struct cvb_err *err);
+
+/* The SKU labels of the emulator: [{"name","gpu","tee"},…].  Caller owns it; NULL without memory.
+ */
+json_t *cvb_gpu_list_skus(void);
+
+/* ---- device ---- */
+
+/*
+ * Open a device.  On success the caller owns *ret and ends it by cvb_gpu_close; on failure *ret is
+ * untouched.  -EINVAL for the spec, -EOPNOTSUPP for what is not here, -ENOMEM, -EIO.
+ */
+CVB_MUST_CHECK int cvb_gpu_open(const char *spec, struct cvb_gpu **ret, struct cvb_err *err);
+
+/*
+ * Wait for all work in flight, then free the device with every stream, event and buffer that it
+ * still has: their handles are dead afterwards.  Accepts NULL; returns NULL.
+ */
+struct cvb_gpu *cvb_gpu_close(struct cvb_gpu *gpu);
+
+/* The clock to time with; belongs to the device. */
+const struct cvb_clock *cvb_gpu_clock(const struct cvb_gpu *gpu);
+
+/* True when no GPU hardware does the work; goes with every number. */
+bool cvb_gpu_is_emulated(const struct cvb_gpu *gpu);
+
+/* True when two runs give the same times (a virtual clock). */
+bool cvb_gpu_is_deterministic(const struct cvb_gpu *gpu);
+
+/* The spec that opened it; belongs to the device. */
+const char *cvb_gpu_spec(const struct cvb_gpu *gpu);
+
+const struct cvb_gpu_caps *cvb_gpu_caps(const struct cvb_gpu *gpu);
+
+/* Read the confidential state into *ret. */
+CVB_MUST_CHECK int cvb_gpu_cc_state(struct cvb_gpu *gpu, struct cvb_gpu_cc *ret,
+				    struct cvb_err *err);
+
+/* "unknown", "off", "on". */
+const char *cvb_gpu_tri_text(enum cvb_gpu_tri t);
+/* "h2d", "d2h", "d2d". */
+const char *cvb_gpu_dir_text(enum cvb_gpu_dir dir);
+/* "device", "pageable", "pinned", "managed". */
+const char *cvb_gpu_mem_text(enum cvb_gpu_mem kind);
+/* "fp64", "fp32", …  */
+const char *cvb_gpu_type_text(enum cvb_gpu_type type);
+/* Size of one element; 0 for no type. */
+size_t cvb_gpu_type_bytes(enum cvb_gpu_type type);
+
+/*
+ * For the environment record: {"spec","backend","emulated","deterministic","clock","cc":{…},
+ * "caps":{…}} and the backend's own keys (SKU, library versions, staging sizes).  Caller owns it;
+ * NULL without memory.
+ */
+json_t *cvb_gpu_describe(const struct cvb_gpu *gpu);
+
+/* ---- buffers ---- */
+
+/*
+ * Allocate `bytes` (> 0) of memory.  DEVICE and PINNED memory is populated; the content is
+ * undefined.  Freed by cvb_gpu_free.  -ENOMEM, -EOPNOTSUPP for a kind that the device lacks.
+ */
+CVB_MUST_CHECK int cvb_gpu_alloc(struct cvb_gpu *gpu, enum cvb_gpu_mem kind, size_t bytes,
+				 struct cvb_gpu_buf **ret, struct cvb_err *err);
+
+/* Wait for the work in flight that uses it, then free.  Accepts NULL; returns NULL. */
+struct cvb_gpu_buf *cvb_gpu_free(struct cvb_gpu_buf *buf);
+
+/* The host address, NULL for DEVICE memory. */
+void *cvb_gpu_buf_host(const struct cvb_gpu_buf *buf);
+size_t cvb_gpu_buf_bytes(const struct cvb_gpu_buf *buf);
+enum cvb_gpu_mem cvb_gpu_buf_mem(const struct cvb_gpu_buf *buf);
+
+/* ---- streams ---- */
+
+CVB_MUST_CHECK int cvb_gpu_stream_new(struct cvb_gpu *gpu, struct cvb_gpu_stream **ret,
+				      struct cvb_err *err);
+
+/* Wait for its work, then free; an error that no sync has fetched is dropped.  Accepts NULL. */
+struct cvb_gpu_stream *cvb_gpu_stream_free(struct cvb_gpu_stream *stream);
+
+/*
+ * Copy `bytes` from src to dst; the direction follows from where the two lie, host to host is
+ * -EINVAL, and so is an overlap.  0 bytes is a copy that does nothing.
+ */
+CVB_MUST_CHECK int cvb_gpu_copy_async(struct cvb_gpu_stream *stream, struct cvb_gpu_buf *dst,
+				      size_t dst_offset_bytes, struct cvb_gpu_buf *src,
+				      size_t src_offset_bytes, size_t bytes, struct cvb_err *err);
+
+/* Set `bytes` of a DEVICE buffer to the byte `value`. */
+CVB_MUST_CHECK int cvb_gpu_memset_async(struct cvb_gpu_stream *stream, struct cvb_gpu_buf *dst,
+					size_t offset_bytes, int value, size_t bytes,
+					struct cvb_err *err);
+
+/* Matrix product; see struct cvb_gpu_gemm.  C must be another buffer than A and B. */
+CVB_MUST_CHECK int cvb_gpu_gemm_async(struct cvb_gpu_stream *stream,
+				      const struct cvb_gpu_gemm *gemm, struct cvb_err *err);
+
+/*
+ * Wait until all that was submitted to the stream before is done.  Returns, and forgets, the first
+ * error that this work had.
+ */
+CVB_MUST_CHECK int cvb_gpu_sync(struct cvb_gpu_stream *stream, struct cvb_err *err);
+
+/* ---- events ---- */
+
+CVB_MUST_CHECK int cvb_gpu_event_new(struct cvb_gpu *gpu, struct cvb_gpu_event **ret,
+				     struct cvb_err *err);
+
+/* Work that still waits for it or records it goes on undisturbed.  Accepts NULL; returns NULL. */
+struct cvb_gpu_event *cvb_gpu_event_free(struct cvb_gpu_event *event);
+
+/*
+ * Mark the point in the stream where all submitted before is done.  May be recorded again: the last
+ * one counts.  -EBUSY while an earlier record is pending on another stream.
+ */
+CVB_MUST_CHECK int cvb_gpu_event_record(struct cvb_gpu_event *event, struct cvb_gpu_stream *stream,
+					struct cvb_err *err);
+
+/*
+ * What is submitted to `stream` from now on runs only after the event's last record so far.
+ * Nothing to wait for if it was never recorded.  Does not block the caller.
+ */
+CVB_MUST_CHECK int cvb_gpu_event_wait(struct cvb_gpu_stream *stream, struct cvb_gpu_event *event,
+				      struct cvb_err *err);
+
+/* Block the caller until the event's last record is done.  -EINVAL if never recorded. */
+CVB_MUST_CHECK int cvb_gpu_event_sync(struct cvb_gpu_event *event, struct cvb_err *err);
+
+/*
+ * Device time from `from` to `to` in ns, negative if `to` came first.  -EINVAL if one was never
+ * recorded, -EAGAIN if one's last record is still pending.
+ */
+CVB_MUST_CHECK int cvb_gpu_event_elapsed_ns(const struct cvb_gpu_event *from,
+					    const struct cvb_gpu_event *to, int64_t *ret_ns,
+					    struct cvb_err *err);
+
+#endif

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The runner: opens a benchmark, owns its worker threads and clock, and takes samples.
+ *
+ * Life: open → calibrate (once) → sample (many) → verify → close.  One runner belongs to one
+ * thread.
+ *
+ * Threads: workers are pinned one to a CPU through hwloc (cores before hyper-threads), park on a
+ * condition between samples and meet at a spinning barrier before the timed part; a sample's time
+ * is the last worker's end minus the first worker's start.
+ */
+#ifndef CVB_MEASURE_RUNNER_H
+#define CVB_MEASURE_RUNNER_H
+
+#include "core/clock.h"
+#include "measure/bench.h"
+
+struct cvb_runner;
+
+struct cvb_runner_opts {
+	const json_t
+		*options; /* object of option → text, for the benchmark's table; NULL: defaults */
+	const char *gpu;  /* GPU spec for CVB_BENCH_NEEDS_GPU ("emu:h100-tdx,cc=on") or NULL */
+	const char *peer; /* see struct cvb_run */
+	const char *disk;
+	unsigned threads;   /* 0: one for each CPU we may run on */
+	uint64_t sample_ns; /* wanted sample length; 0: 20 ms */
+};
+
+/* One metric of one case: what a sample has one value for. */
+struct cvb_series {
+	size_t case_index;
+	unsigned metric_index;
+	const struct cvb_metric *metric;
+	const json_t *params; /* borrowed from the case; NULL for none */
+};
+
+struct cvb_sample {
+	double *value;	    /* n_series values, caller's memory */
+	uint64_t *ns;	    /* n_cases timed durations (0 for SELF_TIMED), caller's memory */
+	double steal_ratio; /* CPU time taken by the host during the sample / elapsed CPU time; <0
+			       unknown */
+};
+
+/*
+ * Open: option parsing (-EINVAL), supported() (-EOPNOTSUPP with the reason), setup, worker threads.
+ * On failure nothing is left.  Caller closes.
+ */
+CVB_MUST_CHECK int cvb_runner_open(struct cvb_runner **ret, const struct cvb_bench *bench,
+				   const struct cvb_runner_opts *opts, struct cvb_err *err);
+
+size_t cvb_runner_cases(const struct cvb_runner *r);
+const struct cvb_series *cvb_runner_series(const struct cvb_runner *r, size_t *ret_n);
+/* The options in use, as JSON; new reference. */
+json_t *cvb_runner_options(const struct cvb_runner *r);
+/* Notes of the benchmark so far; borrowed array of texts. */
+const json_t *cvb_runner_notes(const struct cvb_runner *r);
+/* Threads that call step; 1 for SELF_TIMED. */
+unsigned cvb_runner_workers(const struct cvb_runner *r);
+/* Is the open GPU emulated, is its clock virtual?  False without a GPU. */
+bool cvb_runner_emulated(const struct cvb_runner *r);
+bool cvb_runner_deterministic(const struct cvb_runner *r);
+
+/*
+ * Find, for each case, the number of iterations whose batch takes at least max(sample_ns, 1 ms,
+ * 1000 clock ticks); crossed twice in a row, so that one preemption does not shorten every sample.
+ * This is the warm-up too.  SELF_TIMED: one discarded run, iters are all 1.
+ */
+CVB_MUST_CHECK int cvb_runner_calibrate(struct cvb_runner *r, uint64_t *iters, struct cvb_err *err);
+
+/* Take one sample: every case once, in order, `iters[i]` iterations each. */
+CVB_MUST_CHECK int cvb_runner_sample(struct cvb_runner *r, const uint64_t *iters,
+				     struct cvb_sample *sample, struct cvb_err *err);
+
+/* The benchmark's own check of its work; -EBADMSG: the numbers must not be believed. */
+CVB_MUST_CHECK int cvb_runner_verify(struct cvb_runner *r, struct cvb_err *err);
+
+/* Accepts NULL; returns NULL. */
+struct cvb_runner *cvb_runner_close(struct cvb_runner *r);
+
+#endif

@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "target/client.h"
+
+#include "core/log.h"
+#include "core/util.h"
+#include "target/agent.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#define MAX_SERIES  16384
+#define MAX_NOTES   64
+#define TEARDOWN_MS 30000
+#define MAX_TEXT    512
+#define MAX_PARAMS  16
+
+void cvb_client_init(struct cvb_client *c, int rfd, int wfd)
+{
+	*c = (struct cvb_client){.next_id = 1};
+	cvb_wire_init(&c->wire, rfd, wfd);
+}
+
+void cvb_client_done(struct cvb_client *c)
+{
+	cvb_wire_done(&c->wire);
+	json_decref(c->tool);
+	c->tool = NULL;
+}
+
+/* A copy of text from the other side, cut and cleaned. */
+static json_t *clean_text(const json_t *text)
+{
+	char buf[MAX_TEXT];
+
+	snprintf(buf, sizeof(buf), "%s", json_string_value(text) ? json_string_value(text) : "");
+	cvb_wire_sanitise(buf);
+	return json_string(buf);
+}
+
+int cvb_client_wait_ready(struct cvb_client *c, unsigned timeout_ms, struct cvb_err *err)
+{
+	_cleanup_json_ json_t *line = NULL;
+	int r = cvb_wire_recv(&c->wire, timeout_ms, &line, err);
+
+	if (r < 0)
+		return cvb_err_wrap(err, r, "waiting for the agent");
+	if (!json_is_true(json_object_get(line, "ready")))
+		return cvb_err_set(err, -EPROTO, "the agent's first line does not say \"ready\"");
+	if (json_integer_value(json_object_get(line, "protocol")) != CVB_AGENT_PROTOCOL)
+		return cvb_err_set(
+			err, -EPROTO,
+			"the agent does not speak protocol %d: build the guest image again "
+			"(scripts/guest)",
+			CVB_AGENT_PROTOCOL);
+	json_decref(c->tool);
+	c->tool =
+		json_pack("{s:o, s:o}", "version",
+			  clean_text(json_object_get(json_object_get(line, "tool"), "version")),
+			  "git", clean_text(json_object_get(json_object_get(line, "tool"), "git")));
+	return 0;
+}
+
+/* The errno that an agent's error names; anything it may not claim becomes -EREMOTEIO. */
+static int remote_code(const char *name)
+{
+	static const int known[] = {EOPNOTSUPP, ENODEV, EINVAL, EBADMSG, ENOMEM, ETIMEDOUT,
+				    E2BIG,	ENOSPC, EACCES, EPERM,	 EIO};
+
+	for (size_t i = 0; name && i < CVB_ARRAY_LEN(known); i++)
+		if (!strcmp(name, cvb_errno_name(known[i])))
+			return -known[i];
+	return -EREMOTEIO;
+}
+
+static int remote_error(const json_t *reply, struct cvb_err *err)
+{
+	const json_t *e = json_object_get(reply, "error");
+	const char *text = json_string_value(json_object_get(e, "text"));
+	char buf[CVB_ERR_MSG_BYTES];
+
+	snprintf(buf, sizeof(buf), "%s", text && *text ? text : "the agent gave no reason");
+	cvb_wire_sanitise(buf);
+	return cvb_err_set(err, remote_code(json_string_value(json_object_get(e, "errno"))), "%s",
+			   buf);
+}
+
+int cvb_client_call(struct cvb_client *c, const char *op, json_t *args, unsigned timeout_ms,
+		    json_t **ret, struct cvb_err *err)
+{
+	json_int_t id = (json_int_t)c->next_id++;
+	_cleanup_json_ json_t *request = NULL;
+	_cleanup_json_ json_t *reply = NULL;
+	json_t *result;
+	int r;
+
+	request = json_pack("{s:I, s:s, s:o}", "id", id, "op", op, "args",
+			    args ? args : json_object());
+	if (!request)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	cvb_debug("agent", "request %" PRIu64 " %s", (uint64_t)id, op);
+	r = cvb_wire_send(&c->wire, request, timeout_ms, err);
+	if (r == 0)
+		r = cvb_wire_recv(&c->wire, timeout_ms, &reply, err);
+	if (r == -ETIMEDOUT)
+		return cvb_err_set(err, r, "the agent did not answer \"%s\" within %u s", op,
+				   timeout_ms / 1000);
+	if (r < 0)
+		return cvb_err_wrap(err, r, "asking the agent to %s", op);
+	if (!json_is_integer(json_object_get(reply, "id")) ||
+	    json_integer_value(json_object_get(reply, "id")) != id)
+		return cvb_err_set(err, -EPROTO, "the agent answered something else than \"%s\"",
+				   op);
+	if (!json_is_true(json_object_get(reply, "ok")))
+		return remote_error(reply, err);
+	result = json_object_get(reply, "result");
+	if (!json_is_object(result))
+		return cvb_err_set(err, -EPROTO, "the agent's answer to \"%s\" has no result", op);
+	*ret = json_incref(result);
+	return 0;
+}
+
+/* --- checked benchmark calls ------------------------------------------------------------------ */
+
+/* Parameters may only be a flat object of numbers and plain, short words. */
+static int check_params(const json_t *params, struct cvb_err *err)
+{
+	const char *key;
+	json_t *v;
+
+	if (!params || json_is_null(params))
+		return 0;
+	if (!json_is_object(params) || json_object_size(params) > MAX_PARAMS)
+		return cvb_err_set(err, -EPROTO,
+				   "the agent sent series parameters of a wrong shape");
+	json_object_foreach ((json_t *)(uintptr_t)params, key, v) {
+		static const char ok[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+					 "0123456789_.-";
+		const char *text = json_string_value(v);
+
+		if (strlen(key) > 40 || key[strspn(key, ok)] ||
+		    (text && (strlen(text) > 60 || text[strspn(text, ok)])) ||
+		    (!text && !json_is_number(v) && !json_is_boolean(v)))
+			return cvb_err_set(err, -EPROTO,
+					   "the agent sent a series parameter that is "
+					   "neither a number nor a plain word");
+	}
+	return 0;
+}
+
+static const struct cvb_metric *known_metric(const struct cvb_bench *bench, const char *full)
+{
+	size_t len = strlen(bench->name);
+
+	if (!full || strncmp(full, bench->name, len) != 0 || full[len] != '/')
+		return NULL;
+	for (const struct cvb_metric *m = bench->metrics; m->name; m++)
+		if (!strcmp(m->name, full + len + 1))
+			return m;
+	return NULL;
+}
+
+static int take_series(struct cvb_remote *remote, const json_t *list, struct cvb_err *err)
+{
+	size_t n = json_array_size(list);
+
+	if (!n || n > MAX_SERIES)
+		return cvb_err_set(err, -EPROTO, "the agent announced %zu series", n);
+	remote->series = json_array();
+	for (size_t i = 0; i < n; i++) {
+		const json_t *s = json_array_get(list, i);
+		json_t *params = json_object_get(s, "params");
+		const struct cvb_metric *m = known_metric(
+			remote->bench, json_string_value(json_object_get(s, "metric")));
+		int r;
+
+		if (!m)
+			return cvb_err_set(err, -EPROTO,
+					   "the agent announced a metric that %s does not have",
+					   remote->bench->name);
+		r = check_params(params, err);
+		if (r < 0)
+			return r;
+		json_array_append_new(
+			remote->series,
+			json_pack("{s:s++, s:s, s:s, s:O}", "metric", remote->bench->name, "/",
+				  m->name, "unit", cvb_metric_unit(m), "better",
+				  cvb_better_text(m->better), "params",
+				  params && !json_is_null(params) ? params : json_null()));
+	}
+	remote->n_series = n;
+	return 0;
+}
+
+static json_t *take_notes(const json_t *list)
+{
+	json_t *notes = json_array();
+	size_t n = cvb_min(json_array_size(list), (size_t)MAX_NOTES);
+
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(notes, clean_text(json_array_get(list, i)));
+	return notes;
+}
+
+/* Our own option names only, and plain values. */
+static json_t *take_options(const struct cvb_bench *bench, const json_t *options)
+{
+	json_t *taken = json_object();
+	const char *key;
+	json_t *v;
+
+	json_object_foreach ((json_t *)(uintptr_t)options, key, v) {
+		if (!cvb_opt_find(bench->opts, key))
+			continue;
+		if (json_is_string(v))
+			json_object_set_new(taken, key, clean_text(v));
+		else if (json_is_number(v) || json_is_boolean(v) || json_is_null(v))
+			json_object_set(taken, key, v);
+	}
+	return taken;
+}
+
+int cvb_remote_setup(struct cvb_client *c, const struct cvb_setup *setup, struct cvb_remote *ret,
+		     struct cvb_err *err)
+{
+	_cleanup_json_ json_t *result = NULL;
+	json_int_t cases;
+	json_t *args;
+	int r;
+
+	*ret = (struct cvb_remote){.bench = setup->bench};
+	args = json_pack("{s:s, s:O*, s:s*, s:s*, s:s*, s:i, s:I}", "bench", setup->bench->name,
+			 "options", setup->options, "gpu", setup->gpu, "peer", setup->peer, "disk",
+			 setup->disk, "threads", (int)setup->threads, "sample_ns",
+			 (json_int_t)setup->sample_ns);
+	r = cvb_client_call(c, "setup", args, setup->timeout_ms, &result, err);
+	if (r < 0)
+		return r;
+	cases = json_integer_value(json_object_get(result, "cases"));
+	r = take_series(ret, json_object_get(result, "series"), err);
+	if (r == 0 && (cases < 1 || (size_t)cases > ret->n_series))
+		r = cvb_err_set(err, -EPROTO, "the agent announced a wrong number of cases");
+	if (r < 0) {
+		cvb_remote_done(ret);
+		return r;
+	}
+	ret->n_cases = (size_t)cases;
+	ret->workers = (unsigned)json_integer_value(json_object_get(result, "workers"));
+	ret->options = take_options(setup->bench, json_object_get(result, "options"));
+	ret->notes = take_notes(json_object_get(result, "notes"));
+	ret->emulated = json_is_true(json_object_get(result, "emulated"));
+	ret->deterministic = json_is_true(json_object_get(result, "deterministic"));
+	return 0;
+}
+
+int cvb_remote_calibrate(struct cvb_client *c, struct cvb_remote *remote, unsigned timeout_ms,
+			 struct cvb_err *err)
+{
+	_cleanup_json_ json_t *result = NULL;
+	json_t *iters;
+	int r = cvb_client_call(c, "calibrate", NULL, timeout_ms, &result, err);
+
+	if (r < 0)
+		return r;
+	iters = json_object_get(result, "iters");
+	if (json_array_size(iters) != remote->n_cases)
+		return cvb_err_set(err, -EPROTO,
+				   "the agent sent a wrong number of iteration counts");
+	for (size_t i = 0; i < remote->n_cases; i++)
+		if (json_integer_value(json_array_get(iters, i)) < 1)
+			return cvb_err_set(err, -EPROTO,
+					   "the agent sent an iteration count that is "
+					   "not a positive number");
+	json_decref(remote->iters);
+	remote->iters = json_incref(iters);
+	return 0;
+}
+
+/* Slots of the swiotlb pool: only the known keys, only whole numbers. */
+static json_t *take_swiotlb(const json_t *s)
+{
+	static const char *const keys[] = {"nslabs", "used", "used_hiwater"};
+	json_t *taken;
+
+	if (!json_is_object(s))
+		return json_null();
+	taken = json_object();
+	for (size_t i = 0; i < CVB_ARRAY_LEN(keys); i++)
+		if (json_is_integer(json_object_get(s, keys[i])))
+			json_object_set(taken, keys[i], json_object_get(s, keys[i]));
+	return taken;
+}
+
+int cvb_remote_sample(struct cvb_client *c, struct cvb_remote *remote, json_t *iters,
+		      unsigned timeout_ms, json_t **ret, struct cvb_err *err)
+{
+	_cleanup_json_ json_t *result = NULL;
+	json_t *values, *steal, *duration;
+	int r;
+
+	r = cvb_client_call(c, "sample", json_pack("{s:O}", "iters", iters), timeout_ms, &result,
+			    err);
+	if (r < 0)
+		return r;
+	values = json_object_get(result, "values");
+	steal = json_object_get(result, "steal_ratio");
+	duration = json_object_get(result, "duration_ns");
+	if (json_array_size(values) != remote->n_series || !json_is_integer(duration))
+		return cvb_err_set(err, -EPROTO, "the agent sent a sample of a wrong shape");
+	for (size_t i = 0; i < remote->n_series; i++) {
+		const json_t *v = json_array_get(values, i);
+
+		if (!json_is_number(v) && !json_is_null(v))
+			return cvb_err_set(err, -EPROTO,
+					   "the agent sent a value that is no number");
+	}
+	json_decref(remote->notes);
+	remote->notes = take_notes(json_object_get(result, "notes"));
+	*ret = json_pack("{s:O, s:O, s:O, s:o}", "values", values, "duration_ns", duration,
+			 "steal_ratio", json_is_real(steal) ? steal : json_null(), "swiotlb",
+			 take_swiotlb(json_object_get(result, "swiotlb")));
+	return *ret ? 0 : cvb_err_set(err, -ENOMEM, "out of memory");
+}
+
+int cvb_remote_verify(struct cvb_client *c, const struct cvb_remote *remote, unsigned timeout_ms,
+		      struct cvb_err *err)
+{
+	_cleanup_json_ json_t *result = NULL;
+
+	(void)remote;
+	return cvb_client_call(c, "verify", NULL, timeout_ms, &result, err);
+}
+
+void cvb_remote_done(struct cvb_remote *remote)
+{
+	json_decref(remote->series);
+	json_decref(remote->iters);
+	json_decref(remote->options);
+	json_decref(remote->notes);
+	*remote = (struct cvb_remote){0};
+}
+
+void cvb_remote_teardown(struct cvb_client *c, struct cvb_remote *remote)
+{
+	_cleanup_json_ json_t *result = NULL;
+
+	if (remote->bench)
+		cvb_ignore(cvb_client_call(c, "teardown", NULL, TEARDOWN_MS, &result, NULL));
+	cvb_remote_done(remote);
+}

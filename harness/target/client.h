@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The host's side of the line protocol: asks an agent to measure, and checks everything it says.
+ *
+ * The agent may sit in a hostile guest.  Every reply is checked for shape, size and type; metric
+ * names and units come from our own registry, never from the reply; error texts are cleaned.
+ */
+#ifndef CVB_TARGET_CLIENT_H
+#define CVB_TARGET_CLIENT_H
+
+#include "measure/bench.h"
+#include "target/wire.h"
+
+struct cvb_client {
+	struct cvb_wire wire;
+	uint64_t next_id;
+	json_t *tool; /* what the agent said of itself */
+};
+
+/* Takes the descriptors over.  Nothing is sent yet. */
+void cvb_client_init(struct cvb_client *c, int rfd, int wfd);
+void cvb_client_done(struct cvb_client *c);
+
+/* Wait for the agent's "ready" line.  -EPROTO if it speaks another protocol. */
+CVB_MUST_CHECK int cvb_client_wait_ready(struct cvb_client *c, unsigned timeout_ms,
+					 struct cvb_err *err);
+
+/* One request and its reply's "result" (new reference, an object). */
+CVB_MUST_CHECK int cvb_client_call(struct cvb_client *c, const char *op, json_t *args,
+				   unsigned timeout_ms, json_t **ret, struct cvb_err *err);
+
+/* A benchmark set up at the other side. */
+struct cvb_remote {
+	const struct cvb_bench *bench;
+	json_t *series; /* [{metric, unit, better, params}], checked */
+	size_t n_series, n_cases;
+	json_t *iters;	 /* [n_cases], after calibrate */
+	json_t *options; /* as in use there */
+	json_t *notes;	 /* texts */
+	unsigned workers;
+	bool emulated, deterministic;
+};
+
+struct cvb_setup {
+	const struct cvb_bench *bench;
+	json_t *options;  /* borrowed; NULL: defaults */
+	const char *gpu;  /* NULL: none */
+	const char *peer; /* NULL: none */
+	const char *disk; /* NULL: none */
+	unsigned threads;
+	uint64_t sample_ns;
+	unsigned timeout_ms; /* for this and each following request of the benchmark */
+};
+
+CVB_MUST_CHECK int cvb_remote_setup(struct cvb_client *c, const struct cvb_setup *setup,
+				    struct cvb_remote *ret, struct cvb_err *err);
+
+/* Calibrate there; fills remote->iters. */
+CVB_MUST_CHECK int cvb_remote_calibrate(struct cvb_client *c, struct cvb_remote *remote,
+					unsigned timeout_ms, struct cvb_err *err);
+
+/* One sample with the given iteration counts (an array of n_cases).  Result object (new reference):
+ * {values [n_series], duration_ns, steal_ratio, swiotlb}. */
+CVB_MUST_CHECK int cvb_remote_sample(struct cvb_client *c, struct cvb_remote *remote, json_t *iters,
+				     unsigned timeout_ms, json_t **ret, struct cvb_err *err);
+
+/* -EBADMSG: the work was not done right; the numbers must not be believed. */
+CVB_MUST_CHECK int cvb_remote_verify(struct cvb_client *c, const struct cvb_remote *remote,
+				     unsigned timeout_ms, struct cvb_err *err);
+
+/* Release at the other side (errors are of no interest there any more) and here. */
+void cvb_remote_teardown(struct cvb_client *c, struct cvb_remote *remote);
+/* Release here only: when the other side is gone. */
+void cvb_remote_done(struct cvb_remote *remote);
+
+#endif

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the GPU layer refuses, and what it says about a device; on every spec.
+ */
+#include "fixture.h"
+
+/* ---- errors ---- */
+
+static void test_bad_arguments(void **state)
+{
+	struct fixture *f = *state;
+	struct cvb_gpu_buf *host = alloc(f, CVB_GPU_HOST_PINNED, 4096);
+	struct cvb_gpu_buf *page = alloc(f, CVB_GPU_HOST_PAGEABLE, 4096);
+	struct cvb_gpu_buf *device = alloc(f, CVB_GPU_DEVICE, 4096);
+	struct cvb_gpu_buf *buf = NULL;
+	struct cvb_gpu_stream *s = f->stream, *gone;
+	struct cvb_gpu_event *event;
+	struct cvb_err *e = &f->err;
+
+	assert_int_equal(cvb_gpu_stream_new(f->gpu, &gone, e), 0);
+	gone = cvb_gpu_stream_free(gone);
+	assert_null(gone);
+	assert_int_equal(cvb_gpu_copy_async(gone, device, 0, host, 0, 1, e), -EINVAL);
+	assert_int_equal(cvb_gpu_memset_async(gone, device, 0, 0, 1, e), -EINVAL);
+	assert_int_equal(cvb_gpu_sync(gone, e), -EINVAL);
+	assert_int_equal(cvb_gpu_event_new(f->gpu, &event, e), 0);
+	assert_int_equal(cvb_gpu_event_record(event, gone, e), -EINVAL);
+	assert_int_equal(cvb_gpu_event_wait(gone, event, e), -EINVAL);
+	assert_int_equal(cvb_gpu_event_record(NULL, s, e), -EINVAL);
+
+	assert_int_equal(cvb_gpu_copy_async(s, NULL, 0, host, 0, 1, e), -EINVAL);
+	assert_int_equal(cvb_gpu_copy_async(s, device, 0, NULL, 0, 1, e), -EINVAL);
+	assert_int_equal(cvb_gpu_copy_async(s, device, 0, host, 0, 4097, e), -EINVAL);
+	assert_int_equal(cvb_gpu_copy_async(s, device, 1, host, 0, 4096, e), -EINVAL);
+	assert_int_equal(cvb_gpu_copy_async(s, device, 0, host, 4097, 0, e), -EINVAL);
+	assert_int_equal(cvb_gpu_copy_async(s, device, SIZE_MAX, host, 0, 2, e), -EINVAL);
+	assert_int_equal(cvb_gpu_copy_async(s, host, 0, page, 0, 16, e), -EINVAL);
+	assert_int_equal(cvb_gpu_memset_async(s, host, 0, 0, 16, e), -EINVAL);
+	assert_int_equal(cvb_gpu_memset_async(s, device, 4096, 0, 1, e), -EINVAL);
+
+	assert_int_equal(cvb_gpu_alloc(f->gpu, CVB_GPU_DEVICE, 0, &buf, e), -EINVAL);
+	assert_int_equal(cvb_gpu_alloc(NULL, CVB_GPU_DEVICE, 1, &buf, e), -EINVAL);
+	assert_int_equal(cvb_gpu_alloc(f->gpu, (enum cvb_gpu_mem)99, 1, &buf, e), -EINVAL);
+	assert_int_equal(cvb_gpu_alloc(f->gpu, CVB_GPU_DEVICE, (size_t)1 << 60, &buf, e), -ENOMEM);
+	if (!(cvb_gpu_caps(f->gpu)->flags & CVB_GPU_CAP_MANAGED))
+		assert_int_equal(cvb_gpu_alloc(f->gpu, CVB_GPU_MANAGED, 1, &buf, e), -EOPNOTSUPP);
+	assert_null(buf);
+	/* nothing of this hurt the stream */
+	copy(f, device, 0, host, 0, 4096);
+	sync_stream(f);
+}
+
+static void test_bad_gemms(void **state)
+{
+	struct fixture *f = *state;
+	struct cvb_gpu_buf *a = alloc(f, CVB_GPU_DEVICE, 64), *b = alloc(f, CVB_GPU_DEVICE, 64);
+	struct cvb_gpu_buf *c = alloc(f, CVB_GPU_DEVICE, 64);
+	struct cvb_gpu_buf *host = alloc(f, CVB_GPU_HOST_PINNED, 64);
+	const struct cvb_gpu_gemm good = {CVB_GPU_FP32, 4, 4, 4, 1, 0, a, b, c};
+	struct {
+		struct cvb_gpu_gemm gemm;
+		int code;
+	} bad[] = {
+		{good, -EINVAL}, {good, -EINVAL}, {good, -EINVAL},     {good, -EINVAL},
+		{good, -EINVAL}, {good, -EINVAL}, {good, -EOPNOTSUPP}, {good, -EINVAL},
+	};
+
+	bad[0].gemm.m = 0;
+	bad[1].gemm.k = 5; /* A and B are too small */
+	bad[2].gemm.c = a;
+	bad[3].gemm.b = host;
+	bad[4].gemm.a = NULL;
+	bad[5].gemm.type = CVB_GPU_TYPES;
+	bad[6].gemm.type = CVB_GPU_INT8;
+	bad[7].gemm.m = bad[7].gemm.k = UINT32_MAX; /* bytes overflow */
+	for (size_t i = 0; i < CVB_ARRAY_LEN(bad); i++)
+		assert_int_equal(cvb_gpu_gemm_async(f->stream, &bad[i].gemm, &f->err), bad[i].code);
+	assert_int_equal(cvb_gpu_gemm_async(f->stream, NULL, &f->err), -EINVAL);
+	assert_int_equal(cvb_gpu_gemm_async(f->stream, &good, &f->err), 0);
+	sync_stream(f);
+}
+
+static void test_devices_do_not_mix(void **state)
+{
+	struct fixture *f = *state, *g;
+	void *second = NULL;
+
+	assert_int_equal(setup_off(&second), 0);
+	g = second;
+	struct cvb_gpu_buf *ours = alloc(f, CVB_GPU_DEVICE, 64);
+	struct cvb_gpu_buf *theirs = alloc(g, CVB_GPU_HOST_PINNED, 64);
+	struct cvb_gpu_event *event, *own;
+	int64_t ns;
+
+	assert_int_equal(cvb_gpu_event_new(g->gpu, &event, NULL), 0);
+	assert_int_equal(cvb_gpu_event_new(f->gpu, &own, NULL), 0);
+	assert_int_equal(cvb_gpu_copy_async(f->stream, ours, 0, theirs, 0, 64, NULL), -EINVAL);
+	assert_int_equal(cvb_gpu_event_record(event, f->stream, NULL), -EINVAL);
+	assert_int_equal(cvb_gpu_event_wait(f->stream, event, NULL), -EINVAL);
+	assert_int_equal(cvb_gpu_event_elapsed_ns(event, own, &ns, NULL), -EINVAL);
+	teardown(&second);
+}
+
+/* ---- what is said about the device ---- */
+
+static void test_description(void **state)
+{
+	struct fixture *f = *state;
+	struct cvb_gpu_cc cc;
+	_cleanup_json_ json_t *doc = cvb_gpu_describe(f->gpu);
+	const char *feature = NULL, *openssl = NULL, *sku = NULL;
+	int emulated = 0, deterministic = 1;
+
+	assert_int_equal(cvb_gpu_cc_state(f->gpu, &cc, &f->err), 0);
+	assert_int_not_equal(cc.feature, CVB_GPU_UNKNOWN);
+	assert_non_null(doc);
+	assert_int_equal(json_unpack(doc, "{s:{s:s},s:b,s:b,s:s,s:{s:s}}", "cc", "feature",
+				     &feature, "emulated", &emulated, "deterministic",
+				     &deterministic, "sku", &sku, "libraries", "openssl", &openssl),
+			 0);
+	assert_string_equal(feature, cvb_gpu_tri_text(cc.feature));
+	assert_string_equal(sku, "h100-tdx");
+	assert_true(emulated && cvb_gpu_is_emulated(f->gpu));
+	assert_false(deterministic || cvb_gpu_is_deterministic(f->gpu));
+	assert_ptr_equal(cvb_gpu_clock(f->gpu), &cvb_clock_host);
+	assert_non_null(strstr(cvb_gpu_spec(f->gpu), "emu:h100-tdx"));
+}
+
+static void test_specs(void **state)
+{
+	static const struct {
+		const char *spec;
+		int check, open; /* codes */
+		const char *says;
+	} table[] = {
+		{"emu:h100-tdx", 0, 0, NULL},
+		{"emu:rtxpro6000-tdx,clock=wall,cc=on", 0, 0, NULL},
+		{"emu:h100-tdx,clock=virtual", 0, -EOPNOTSUPP, "virtual"},
+		{"cuda", 0, -EOPNOTSUPP, "CUDA"},
+		{"cuda:3", 0, -EOPNOTSUPP, "CUDA"},
+		{"cuda:x", -EINVAL, -EINVAL, "cuda:0"},
+		{"cuda:", -EINVAL, -EINVAL, "cuda:0"},
+		{"emu:h100-tdxx", -EINVAL, -EINVAL, "did you mean h100-tdx"},
+		{"emu:a100", -EINVAL, -EINVAL, "h100nvl-snp"},
+		{"emu", -EINVAL, -EINVAL, "SKU"},
+		{"emu:", -EINVAL, -EINVAL, "SKU"},
+		{"emu:h100-tdx,cc=maybe", -EINVAL, -EINVAL, "cc=on"},
+		{"emu:h100-tdx,cc", -EINVAL, -EINVAL, "cc="},
+		{"emu:h100-tdx,cc=on,cc=on", -EINVAL, -EINVAL, "twice"},
+		{"emu:h100-tdx,clok=wall", -EINVAL, -EINVAL, "clock"},
+		{"emu:h100-tdx,speed=9", -EINVAL, -EINVAL, "cc=on|off"},
+		{"emu:h100-tdx,", -EINVAL, -EINVAL, "cc=on|off"},
+		{"emus:h100-tdx", -EINVAL, -EINVAL, "did you mean emu"},
+		{"", -EINVAL, -EINVAL, "empty"},
+		{NULL, -EINVAL, -EINVAL, "empty"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(table); i++) {
+		struct cvb_err err = {0};
+		struct cvb_gpu *gpu = NULL;
+		char text[1024] = "";
+
+		assert_int_equal(cvb_gpu_spec_check(table[i].spec, NULL), table[i].check);
+		assert_int_equal(cvb_gpu_open(table[i].spec, &gpu, &err), table[i].open);
+		assert_true((gpu != NULL) == (table[i].open == 0));
+		cvb_err_text(&err, text, sizeof(text));
+		if (table[i].says && !strstr(text, table[i].says))
+			fail_msg("%s: \"%s\" does not say \"%s\"", table[i].spec, text,
+				 table[i].says);
+		cvb_gpu_close(gpu);
+	}
+	assert_null(cvb_gpu_close(NULL));
+	assert_null(cvb_gpu_free(NULL));
+	assert_null(cvb_gpu_stream_free(NULL));
+	assert_null(cvb_gpu_event_free(NULL));
+}
+
+static void test_skus(void **state)
+{
+	_cleanup_json_ json_t *list = cvb_gpu_list_skus();
+	size_t i;
+	json_t *sku;
+
+	(void)state;
+	assert_int_equal(json_array_size(list), 6);
+	json_array_foreach (list, i, sku) {
+		_cleanup_free_ char *spec =
+			cvb_strf("emu:%s", json_string_value(json_object_get(sku, "name")));
+
+		assert_int_equal(cvb_gpu_spec_check(spec, NULL), 0);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		ON_ALL(test_bad_arguments),	 ON_ALL(test_bad_gemms),
+		ON_ALL(test_devices_do_not_mix), ON_ALL(test_description),
+		cmocka_unit_test(test_specs),	 cmocka_unit_test(test_skus),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
