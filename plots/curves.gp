@@ -9,7 +9,7 @@
 #   XSCALE   bytes (log 2, labelled 4 KiB) or log
 #   YSCALE   log or linear
 #   LOW, HIGH   range of the y axis
-#   WIDTH    of the picture in pixels, 560 by default
+#   WIDTH    of the picture in pixels, 470 by default
 #
 # Texts come from data files and arguments and are never enhanced.
 
@@ -19,8 +19,8 @@ colour(i) = word(colours, int(word(ARG2, i + 1)) % words(colours) + 1)
 shape(i) = int(word(shapes, int(word(ARG2, i + 1)) % words(shapes) + 1))
 
 arms = words(ARG2)
-width = ARGC >= 9 ? int(ARG9) : 560
-set terminal svg size width, 360 dynamic noenhanced font 'sans-serif,13'
+width = ARGC >= 9 ? int(ARG9) : 470
+set terminal svg size width, (width > 600 ? 360 : 300) dynamic noenhanced font 'sans-serif,12'
 if (ARG3 eq 'bytes') { set logscale x 2; set format x '%.0b %BB' } else { set logscale x }
 if (ARG5 eq 'log') {
   set logscale y

@@ -137,20 +137,29 @@ static int open_file(struct cvb_run *run, struct cvb_place *p, const struct cvb_
 	return 0;
 }
 
+/* One setting of a device's queue, "unknown" where the system does not tell.  Returns buf. */
+static const char *queue_setting(dev_t dev, const char *name, char *buf, size_t buf_bytes)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/queue/%s", major(dev), minor(dev), name);
+	if (cvb_file_read_line(path, buf, buf_bytes) < 0)
+		snprintf(buf, buf_bytes, "unknown");
+	for (size_t n = strlen(buf); n && buf[n - 1] == ' '; n--)
+		buf[n - 1] = '\0';
+	return buf;
+}
+
+/* With a bounce buffer, the largest segment is what one mapping may have: 256 KiB. */
 static void note_device(struct cvb_run *run, dev_t dev)
 {
-	char path[96], scheduler[64], limit[32];
+	char sectors[32], segment[32], scheduler[64];
 
-	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/queue/max_sectors_kb", major(dev),
-		 minor(dev));
-	if (cvb_file_read_line(path, limit, sizeof(limit)) < 0)
-		snprintf(limit, sizeof(limit), "unknown");
-	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/queue/scheduler", major(dev),
-		 minor(dev));
-	if (cvb_file_read_line(path, scheduler, sizeof(scheduler)) < 0)
-		snprintf(scheduler, sizeof(scheduler), "unknown");
-	cvb_run_note(run, "disk: block device %s, max_sectors_kb %s, scheduler %s", run->disk,
-		     limit, scheduler);
+	cvb_run_note(run,
+		     "disk: block device %s, max_sectors_kb %s, max_segment_size %s, scheduler %s",
+		     run->disk, queue_setting(dev, "max_sectors_kb", sectors, sizeof(sectors)),
+		     queue_setting(dev, "max_segment_size", segment, sizeof(segment)),
+		     queue_setting(dev, "scheduler", scheduler, sizeof(scheduler)));
 }
 
 static int open_device(struct cvb_run *run, struct cvb_place *p, const struct cvb_place_want *want,

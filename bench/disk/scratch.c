@@ -137,15 +137,16 @@ static int check_spots(int fd, uint64_t size_bytes, struct cvb_err *err)
 
 int cvb_scratch_check(int fd, uint64_t size_bytes, uint64_t *ret_laid_out, struct cvb_err *err)
 {
-	_cleanup_free_ unsigned char *edge = malloc(CVB_SCRATCH_EDGE_BYTES);
+	_cleanup_free_ unsigned char *edge = NULL;
 	uint64_t laid_out = 0;
 	size_t from = 0;
 	int r;
 
-	if (!edge)
-		return cvb_err_set(err, -ENOMEM, "out of memory");
 	if (size_bytes < 4 * CVB_SCRATCH_EDGE_BYTES)
 		return cvb_err_set(err, -EINVAL, "is smaller than 4 MiB");
+	edge = malloc(CVB_SCRATCH_EDGE_BYTES);
+	if (!edge)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
 	r = read_at(fd, 0, edge, CVB_SCRATCH_EDGE_BYTES, err);
 	if (r < 0)
 		return r;

@@ -117,10 +117,11 @@ static uint64_t pattern_word(uint64_t i)
 	return (x ^ x >> 29) | UINT64_C(0x0101010101010101);
 }
 
-static void pattern_fill(uint8_t *p, size_t bytes)
+/* The pattern's bytes from `first` (a multiple of 8) on. */
+static void pattern_fill(uint8_t *p, size_t first, size_t bytes)
 {
 	for (size_t i = 0; i < bytes; i += sizeof(uint64_t)) {
-		uint64_t w = pattern_word(i / sizeof(uint64_t));
+		uint64_t w = pattern_word((first + i) / sizeof(uint64_t));
 
 		memcpy(p + i, &w, cvb_min(sizeof(w), bytes - i));
 	}
@@ -179,7 +180,7 @@ static int make_source(struct cvb_run *run, enum cvb_gpu_mem kind, struct cvb_gp
 	if (r < 0)
 		return r;
 	if (cvb_gpu_buf_host(*ret)) {
-		pattern_fill(cvb_gpu_buf_host(*ret), conf->max_bytes);
+		pattern_fill(cvb_gpu_buf_host(*ret), 0, conf->max_bytes);
 		return 0;
 	}
 	/* a device buffer is filled piece by piece, so that no host copy of it is needed */
@@ -188,11 +189,7 @@ static int make_source(struct cvb_run *run, enum cvb_gpu_mem kind, struct cvb_gp
 	for (size_t at = 0; at < conf->max_bytes; at += SCRATCH_BYTES) {
 		size_t n = cvb_min(SCRATCH_BYTES, conf->max_bytes - at);
 
-		for (size_t i = 0; i < n; i += sizeof(uint64_t)) {
-			uint64_t w = pattern_word((at + i) / sizeof(uint64_t));
-
-			memcpy(scratch + i, &w, cvb_min(sizeof(w), n - i));
-		}
+		pattern_fill(scratch, at, n);
 		r = copy_wait(s->stream, *ret, at, s->scratch, 0, n, err);
 		if (r < 0)
 			return r;

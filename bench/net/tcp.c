@@ -131,14 +131,14 @@ static int tcp_setup(struct cvb_run *run, struct cvb_err *err)
 	s->iperf3 = cvb_program_find("iperf3", "iperf3", err);
 	if (!s->iperf3)
 		return -EOPNOTSUPP;
-	if (run->peer) {
-		r = cvb_netpeer_parse(&s->peer, run->peer, err);
-	} else {
-		r = cvb_netpeer_start(&s->peer, s->iperf3, err);
-		if (r == 0)
-			cvb_run_note(run, "no peer was given: both ends run here, over the "
-					  "loopback device, and share the CPUs");
-	}
+	if (!run->peer)
+		return cvb_err_set(err, -EOPNOTSUPP,
+				   "no peer: nobody runs an iperf3 server for this");
+	r = cvb_netpeer_parse(&s->peer, run->peer, err);
+	if (r == 0 && !strncmp(s->peer.host, "127.", 4))
+		cvb_run_note(run,
+			     "both ends run on this machine, over the loopback device, and share "
+			     "its CPUs");
 	return r < 0 ? r : add_cases(run, err);
 }
 

@@ -150,32 +150,36 @@ static int compare_keys(const void *a, const void *b)
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-char *cvb_model_params_key(const json_t *params)
+static void put_params(FILE *f, const json_t *params, const char **names, size_t n)
 {
-	size_t n = params ? json_object_size(params) : 0, i = 0, bytes = 0;
-	_cleanup_free_ const char **names = calloc(n + 1, sizeof(*names));
-	char *text = NULL;
-	const char *name;
-	const json_t *value;
-	FILE *f = names ? open_memstream(&text, &bytes) : NULL;
+	json_t *own = (json_t *)(uintptr_t)params; /* iterators want it so; it is only read */
+	size_t i = 0;
 
-	if (!f)
-		return NULL;
-	if (n) {
-		json_object_foreach ((json_t *)(uintptr_t)params, name, value)
-			names[i++] = name;
-	}
+	for (void *it = json_object_iter(own); it && i < n; it = json_object_iter_next(own, it))
+		names[i++] = json_object_iter_key(it);
 	qsort(names, n, sizeof(*names), compare_keys);
 	for (i = 0; i < n; i++) {
 		_cleanup_free_ char *v = param_text(json_object_get(params, names[i]));
 
 		fprintf(f, "%s%s=%s", i ? "," : "", names[i], v ? v : "?");
 	}
-	if (fclose(f) != 0) {
+}
+
+char *cvb_model_params_key(const json_t *params)
+{
+	size_t n = params ? json_object_size(params) : 0, bytes = 0;
+	const char **names = calloc(n + 1, sizeof(*names));
+	char *text = NULL;
+	FILE *f = names ? open_memstream(&text, &bytes) : NULL;
+
+	if (f && n)
+		put_params(f, params, names, n);
+	free(names);
+	if (f && fclose(f) != 0) {
 		free(text);
 		return NULL;
 	}
-	return text;
+	return f ? text : NULL;
 }
 
 static bool param_matches(const json_t *params, const char *name, const char *wanted)

@@ -216,7 +216,7 @@ int cvb_model_on_bench(struct cvb_model_reader *r)
 {
 	const char *outcome = json_string_value(json_object_get(r->line, "outcome"));
 	enum cvb_model_outcome o = CVB_MODEL_NONE;
-	struct cvb_slot *slot;
+	struct cvb_slot *slot = NULL;
 	unsigned arm, bench;
 	int e = cvb_model_get_arm(r, &arm);
 
@@ -273,7 +273,7 @@ static int read_values(const struct cvb_model_reader *r, const struct cvb_slot_a
 int cvb_model_on_sample(struct cvb_model_reader *r)
 {
 	const json_t *steal = json_object_get(r->line, "steal_ratio");
-	struct cvb_slot *slot;
+	struct cvb_slot *slot = NULL;
 	unsigned arm, bench, round;
 	int e = cvb_model_get_arm(r, &arm);
 
@@ -318,7 +318,7 @@ int cvb_model_on_sample(struct cvb_model_reader *r)
 
 int cvb_model_on_round(struct cvb_model_reader *r)
 {
-	struct cvb_slot *slot;
+	struct cvb_slot *slot = NULL;
 	unsigned bench, round;
 	int e = cvb_model_get_bench(r, &bench);
 
@@ -340,7 +340,7 @@ int cvb_model_on_round(struct cvb_model_reader *r)
 
 int cvb_model_on_bench_end(struct cvb_model_reader *r)
 {
-	struct cvb_slot *slot;
+	struct cvb_slot *slot = NULL;
 	unsigned bench, session, attempt;
 	int e = cvb_model_get_bench(r, &bench);
 

@@ -459,7 +459,7 @@ static int check_gate_metric(const struct cvb_profile *p, const struct cvb_gate 
 		if (strlen(b->bench->name) != (size_t)(slash - g->metric) ||
 		    strncmp(b->bench->name, g->metric, (size_t)(slash - g->metric)) != 0)
 			continue;
-		for (size_t m = 0; b->bench->metrics[m].name && m < 32; m++)
+		for (size_t m = 0; m < 32 && b->bench->metrics[m].name; m++)
 			names[m] = b->bench->metrics[m].name;
 		for (size_t m = 0; names[m]; m++) {
 			if (strcmp(names[m], slash + 1) != 0)

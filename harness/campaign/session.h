@@ -6,8 +6,8 @@
 #define CVB_CAMPAIGN_SESSION_H
 
 #include "campaign/journal.h"
-#include "campaign/peer.h"
 #include "campaign/profile.h"
+#include "target/peer.h"
 
 struct cvb_session {
 	const struct cvb_profile *profile;

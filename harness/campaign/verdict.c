@@ -270,9 +270,9 @@ static int judge_no_series(const struct cvb_model *m, const struct cvb_gate *g,
 		      g->metric, near_names(m, g->metric, near, sizeof(near)));
 }
 
-/* Can this side of the gate be judged at all?  1: yes; 0: no, and `j` says why; -ENOMEM. */
-static int side_usable(const struct cvb_model *m, const char *name, int bench,
-		       struct cvb_judgement *j)
+/* Was this side of the gate measured at all?  1: yes; 0: no, and `j` says why; -ENOMEM. */
+static int side_measured(const struct cvb_model *m, const char *name, int bench,
+			 struct cvb_judgement *j)
 {
 	int i = cvb_model_arm(m, name);
 	const struct cvb_model_arm *arm = i < 0 ? NULL : &m->arms[i];
@@ -284,7 +284,30 @@ static int side_usable(const struct cvb_model *m, const char *name, int bench,
 	if (arm->state == CVB_MODEL_ARM_UNSEEN)
 		return decide(j, CVB_VERDICT_INCONCLUSIVE, "arm %s was not reached%s%s", name,
 			      m->abort ? ": " : "", m->abort ? m->abort : "");
-	if (arm->accel_changed)
+	if (bench < 0)
+		return 1;
+
+	const struct cvb_model_bench *b = &m->benches[bench];
+	const struct cvb_model_cell *cell = &b->cells[i];
+
+	if (cell->outcome == CVB_MODEL_UNSUPPORTED)
+		return decide(j, CVB_VERDICT_UNSUPPORTED, "%s on arm %s: %s", b->name, name,
+			      cell->reason);
+	if (cell->outcome != CVB_MODEL_NONE)
+		return 1;
+	if (b->arm_mask & (UINT32_C(1) << i))
+		return decide(j, CVB_VERDICT_INCONCLUSIVE, "%s was not reached on arm %s", b->name,
+			      name);
+	return decide(j, CVB_VERDICT_INVALID, "%s is not planned on arm %s", b->name, name);
+}
+
+/* May what this side measured be believed?  1: yes; 0: no, and `j` says why; -ENOMEM. */
+static int side_trusted(const struct cvb_model *m, const char *name, int bench,
+			struct cvb_judgement *j)
+{
+	int i = cvb_model_arm(m, name);
+
+	if (m->arms[i].accel_changed)
 		return decide(j, CVB_VERDICT_INVALID,
 			      "arm %s ran under kvm in some sessions and under tcg in others",
 			      name);
@@ -294,23 +317,10 @@ static int side_usable(const struct cvb_model *m, const char *name, int bench,
 	const struct cvb_model_bench *b = &m->benches[bench];
 	const struct cvb_model_cell *cell = &b->cells[i];
 
-	switch (cell->outcome) {
-	case CVB_MODEL_UNSUPPORTED:
-		return decide(j, CVB_VERDICT_UNSUPPORTED, "%s on arm %s: %s", b->name, name,
-			      cell->reason);
-	case CVB_MODEL_FAILED:
-	case CVB_MODEL_UNTRUSTED:
+	if (cell->outcome == CVB_MODEL_FAILED || cell->outcome == CVB_MODEL_UNTRUSTED)
 		return decide(j, CVB_VERDICT_INVALID, "%s on arm %s %s: %s", b->name, name,
 			      cell->outcome == CVB_MODEL_FAILED ? "failed" : "is untrusted",
 			      cell->reason);
-	case CVB_MODEL_NONE:
-		if (b->arm_mask & (UINT32_C(1) << i))
-			return decide(j, CVB_VERDICT_INCONCLUSIVE, "%s was not reached on arm %s",
-				      b->name, name);
-		return decide(j, CVB_VERDICT_INVALID, "%s is not planned on arm %s", b->name, name);
-	default:
-		break;
-	}
 	if (cell->invalid)
 		return decide(j, CVB_VERDICT_INVALID, "arm %s: %s", name, cell->invalid);
 	if (cell->steal_ratio > CVB_STEAL_LIMIT_RATIO)
@@ -384,16 +394,36 @@ static int judge_matching(const struct cvb_model *m, const struct cvb_gate *g,
 		      worst->series->params_key, why);
 }
 
+/* Judge; numbers of a measurement that is not trusted are shown, but decide nothing. */
+static int judge_measured(const struct cvb_model *m, const struct cvb_gate *g, int bench,
+			  struct cvb_judgement *j, struct cvb_err *err)
+{
+	struct cvb_judgement distrust = {0};
+	int trusted = side_trusted(m, g->arm, bench, &distrust), e;
+
+	if (trusted == 1)
+		trusted = side_trusted(m, g->base, bench, &distrust);
+	e = trusted < 0 ? trusted : judge_matching(m, g, j, err);
+	if (e == 0 && trusted == 0) {
+		free(j->reason);
+		j->reason = CVB_TAKE(distrust.reason);
+		j->verdict = distrust.verdict;
+		j->sessions_needed = 0;
+	}
+	free(distrust.reason);
+	return e;
+}
+
 static int judge_gate(const struct cvb_model *m, const struct cvb_gate *g, struct cvb_judgement *j,
 		      struct cvb_err *err)
 {
 	int bench = bench_of_metric(m, g->metric);
-	int e = side_usable(m, g->arm, bench, j);
+	int e = side_measured(m, g->arm, bench, j);
 
 	if (e == 1)
-		e = side_usable(m, g->base, bench, j);
+		e = side_measured(m, g->base, bench, j);
 	if (e == 1)
-		e = judge_matching(m, g, j, err);
+		e = judge_measured(m, g, bench, j, err);
 	if (e == -ENOMEM)
 		return cvb_err_set(err, e, "out of memory judging gate %s", g->id);
 	return e;

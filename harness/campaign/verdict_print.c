@@ -24,7 +24,7 @@ enum {
 };
 
 /* With one blank between them these make 100. */
-static const size_t width[COLUMNS] = {12, 6, 16, 6, 18, 18, 18};
+static const size_t width[COLUMNS] = {12, 6, 16, 6, 20, 18, 16};
 
 static const char *colour_of(const char *verdict, bool colour)
 {
@@ -37,22 +37,25 @@ static const char *colour_of(const char *verdict, bool colour)
 	return "\033[1;33m";
 }
 
-/* Bytes of s that fit into `columns`, broken after a blank, comma or slash where there is one. */
+/* Bytes of s that fit into `columns`, broken after a blank or comma, else after a slash or dash,
+ * where there is one. */
 static size_t fit(const char *s, size_t columns)
 {
-	size_t bytes = 0, chars = 0, good = 0;
+	size_t bytes = 0, chars = 0, good = 0, fair = 0;
 
 	while (s[bytes]) {
 		size_t next = bytes + 1;
 
 		while (((unsigned char)s[next] & 0xc0) == 0x80)
 			next++;
-		if (chars == columns && s[bytes] != ' ')
-			return good ? good : bytes;
-		if (s[bytes] == ' ' || (chars + 1 <= columns && strchr(",/", s[bytes])))
-			good = s[bytes] == ' ' ? bytes : next;
+		if (s[bytes] == ' ')
+			good = bytes;
 		if (chars == columns)
-			return good;
+			return good ? good : fair ? fair : bytes;
+		if (s[bytes] == ',')
+			good = next;
+		if (strchr("/-", s[bytes]))
+			fair = next;
 		bytes = next;
 		chars++;
 	}
@@ -129,10 +132,9 @@ static void print_gate(FILE *out, const json_t *g, bool colour, bool report)
 {
 	char ratio[24], lower[24], upper[24], bounds[64], margin[32];
 	const char *verdict = report ? "(report)" : text_of(g, "verdict");
-	const json_t *labels = json_object_get(g, "labels"), *v;
+	const json_t *labels = json_object_get(g, "labels");
 	_cleanup_free_ char *joined = NULL, *arms = NULL, *id = NULL;
 	_cleanup_free_ char *pair = cvb_strf("%s / %s", text_of(g, "arm"), text_of(g, "base"));
-	size_t i;
 
 	ratio_text(json_object_get(g, "ratio"), ratio, sizeof(ratio));
 	ratio_text(json_object_get(g, "lower"), lower, sizeof(lower));
@@ -142,11 +144,12 @@ static void print_gate(FILE *out, const json_t *g, bool colour, bool report)
 		snprintf(bounds, sizeof(bounds), "[%s, %s]", lower, upper);
 	else
 		snprintf(bounds, sizeof(bounds), "-");
-	json_array_foreach (labels, i, v) {
+	for (size_t i = 0; i < json_array_size(labels); i++) {
+		const char *label = json_string_value(json_array_get(labels, i));
 		_cleanup_free_ char *before = CVB_TAKE(joined);
 
 		joined = cvb_strf("%s%s%s", before ? before : "", before ? "; " : "",
-				  json_string_value(v) ? json_string_value(v) : "");
+				  label ? label : "");
 	}
 	_cleanup_free_ char *shown = cvb_text_plain(joined, TEXT_CHARS);
 
@@ -189,16 +192,19 @@ void cvb_verdict_print(FILE *out, const json_t *verdicts, bool colour)
 
 	if (json_array_size(gates) + json_array_size(reported))
 		print_row(out, head, "", "");
-	json_array_foreach (gates, i, v)
+	json_array_foreach (gates, i, v) {
 		print_gate(out, v, colour, false);
-	json_array_foreach (reported, i, v)
+	}
+	json_array_foreach (reported, i, v) {
 		print_gate(out, v, colour, true);
+	}
 	fprintf(out, "\noverall: %s%s%s", colour_of(overall, colour), overall, off);
 	if (json_is_true(json_object_get(verdicts, "certifiable"))) {
 		fputs("   (certifiable)\n", out);
 		return;
 	}
 	fputs("   not certifiable:\n", out);
-	json_array_foreach (why, i, v)
+	json_array_foreach (why, i, v) {
 		print_text(out, "  -", 4, json_string_value(v));
+	}
 }

@@ -7,6 +7,7 @@
 #include "machine/fingerprint.h"
 #include "measure/runner.h"
 #include "stats/describe.h"
+#include "target/peer.h"
 #include "target/target.h"
 
 #include <errno.h>
@@ -235,11 +236,8 @@ static json_t *metrics_json(const struct cvb_remote *remote, const json_t *rows)
 
 static bool any_value_missing(const json_t *metrics)
 {
-	size_t i;
-	json_t *m;
-
-	json_array_foreach (metrics, i, m)
-		if (json_is_null(json_object_get(m, "value")))
+	for (size_t i = 0; i < json_array_size(metrics); i++)
+		if (json_is_null(json_object_get(json_array_get(metrics, i), "value")))
 			return true;
 	return false;
 }
@@ -462,10 +460,30 @@ static int exit_code(const struct job *job)
 	return job->any_ok ? CVB_EXIT_OK : CVB_EXIT_UNSUPPORTED;
 }
 
+/* Benchmarks without their peer say so themselves: no iperf3 here is UNSUPPORTED, not an error. */
+static int start_peer(const struct job *job, struct cvb_peer *peer, struct cvb_err *err)
+{
+	struct cvb_err why = {0};
+	int r = 0;
+
+	for (size_t i = 0; i < job->n; i++) {
+		if (!(job->bench[i]->flags & CVB_BENCH_NEEDS_PEER))
+			continue;
+		r = cvb_peer_start(peer, &why);
+		break;
+	}
+	if (r < 0 && r != -EOPNOTSUPP) {
+		*err = why;
+		return r;
+	}
+	return 0;
+}
+
 static int run_on_target(struct job *job, struct cvb_err *err)
 {
 	char scratch[] = "cvmbench-scratch-XXXXXX";
 	struct cvb_target_env env = {.label = "run", .scratch_dir = scratch};
+	struct cvb_peer peer = {0};
 	struct cvb_arm arm;
 	int r = cvb_arm_parse(&arm, job->conf->target, err);
 
@@ -481,10 +499,14 @@ static int run_on_target(struct job *job, struct cvb_err *err)
 	_cleanup_free_ char *full = realpath(scratch, NULL);
 
 	env.scratch_dir = full ? full : scratch;
-	r = cvb_target_start(&job->target, &arm, &env, err);
+	r = start_peer(job, &peer, err);
+	env.peer_port = peer.port;
+	if (r == 0)
+		r = cvb_target_start(&job->target, &arm, &env, err);
 	if (r == 0)
 		r = measure(job, err);
 	job->target = cvb_target_stop(job->target);
+	cvb_peer_stop(&peer);
 	cvb_remove_tree(scratch);
 	cvb_arm_done(&arm);
 	return r;

@@ -95,39 +95,43 @@ static struct cvb_family *find_family(struct cvb_families *all, const struct cvb
 	return NULL;
 }
 
+static struct cvb_family *new_family(struct cvb_families *all, const struct cvb_model *m,
+				     const struct cvb_model_series *s, const char *sweep)
+{
+	struct cvb_family *bigger = reallocarray(all->v, all->n + 1, sizeof(*bigger)), *f;
+
+	if (!bigger)
+		return NULL;
+	all->v = bigger;
+	f = &all->v[all->n++];
+	*f = (struct cvb_family){.bench = s->bench, .unit = s->unit};
+	f->title = strdup(sweep ? s->name : m->benches[s->bench].name);
+	f->sweep = sweep ? strdup(sweep) : NULL;
+	return f->title && (f->sweep || !sweep) ? f : NULL;
+}
+
 int cvb_families_make(const struct cvb_model *m, struct cvb_families *ret, struct cvb_err *err)
 {
 	struct cvb_families all = {0};
 
 	for (size_t i = 0; i < m->n_series; i++) {
 		const struct cvb_model_series *s = m->series[i];
-		const char *sweep = has_values(m, s) ? sweep_of(m, s) : NULL;
-		struct cvb_family *f = find_family(&all, m, s, sweep);
+		const char *sweep;
+		struct cvb_family *f;
 
 		if (!has_values(m, s))
 			continue;
-		if (!f) {
-			struct cvb_family *bigger = reallocarray(all.v, all.n + 1, sizeof(*bigger));
-
-			if (!bigger)
-				goto no_memory;
-			all.v = bigger;
-			f = &all.v[all.n++];
-			*f = (struct cvb_family){.bench = s->bench, .unit = s->unit};
-			f->title = strdup(sweep ? s->name : m->benches[s->bench].name);
-			f->sweep = sweep ? strdup(sweep) : NULL;
-			if (!f->title || (sweep && !f->sweep))
-				goto no_memory;
+		sweep = sweep_of(m, s);
+		f = find_family(&all, m, s, sweep);
+		if (!f)
+			f = new_family(&all, m, s, sweep);
+		if (!f || add_to(f, m, i) < 0) {
+			cvb_families_done(&all);
+			return cvb_err_set(err, -ENOMEM, "out of memory grouping series");
 		}
-		if (add_to(f, m, i) < 0)
-			goto no_memory;
 	}
 	*ret = all;
 	return 0;
-
-no_memory:
-	cvb_families_done(&all);
-	return cvb_err_set(err, -ENOMEM, "out of memory grouping series");
 }
 
 void cvb_families_done(struct cvb_families *f)

@@ -56,8 +56,8 @@ const char *cvb_ratio_text(double x, char *buf, size_t buf_bytes)
 {
 	if (!isfinite(x))
 		snprintf(buf, buf_bytes, "-");
-	else if (fabs(x) >= 99.95)
-		snprintf(buf, buf_bytes, "%.4g", x);
+	else if (fabs(x) >= 99.95 || (fabs(x) < 0.00095 && x != 0))
+		snprintf(buf, buf_bytes, "%.2g", x);
 	else
 		snprintf(buf, buf_bytes, "%.*f", fabs(x) < 0.0995 ? 4 : fabs(x) < 9.995 ? 3 : 1, x);
 	return buf;

@@ -131,7 +131,8 @@ static void flatten(struct env_table *t, size_t arm, const char *prefix, const j
 			env_set(t, name, arm, json_dumps(v, JSON_COMPACT));
 		else if (json_is_array(v))
 			env_set(t, name, arm, list_text(name, v));
-		else if (!ends_with(name, "mhz_now")) /* differs at each look, says nothing */
+		else if (!json_is_null(v) &&
+			 !ends_with(name, "mhz_now")) /* differs at each look, says nothing */
 			env_set(t, name, arm, scalar_text(name, v));
 	}
 }
@@ -178,10 +179,6 @@ static void arm_rows(struct env_table *t, const struct cvb_model *m, size_t i)
 	const struct cvb_model_arm *a = &m->arms[i];
 	char labels[160];
 
-	env_set(t, "state", i,
-		strdup(a->state == CVB_MODEL_ARM_READY	       ? "measured"
-		       : a->state == CVB_MODEL_ARM_UNSUPPORTED ? "unsupported"
-							       : "not reached"));
 	cvb_model_labels(a, labels, sizeof(labels));
 	env_set(t, "labels", i, strdup(*labels ? labels : "-"));
 	env_set(t, "target", i, strdup(a->target ? a->target : "-"));
@@ -189,8 +186,6 @@ static void arm_rows(struct env_table *t, const struct cvb_model *m, size_t i)
 	env_set(t, "confidential (TEE)", i, strdup(a->tee ? a->tee : "none"));
 	env_set(t, "GPU", i, strdup(a->gpu ? a->gpu : "-"));
 	env_set(t, "measured again for A/A", i, strdup(a->aa_of ? a->aa_of : "-"));
-	if (a->state != CVB_MODEL_ARM_READY)
-		return;
 	env_set(t, "start until ready", i, boot_text(a));
 	env_set(t, "bounce buffers, most used", i, swiotlb_text(a));
 	env_set(t, "steal", i, steal_text(m, i));
@@ -198,24 +193,34 @@ static void arm_rows(struct env_table *t, const struct cvb_model *m, size_t i)
 		flatten(t, i, "", a->environment, 0);
 }
 
+/* An arm that measured nothing has no environment; the list above the table says why. */
+static bool has_column(const struct cvb_model_arm *a)
+{
+	return a->state == CVB_MODEL_ARM_READY;
+}
+
 static void print_env_row(struct cvb_page *p, const struct env_row *row)
 {
 	const struct cvb_model *m = p->m;
 
+	const char *value[CVB_MODEL_MAX_ARMS];
+	size_t n = 0;
+
+	for (size_t a = 0; a < m->n_arms; a++)
+		if (has_column(&m->arms[a]))
+			value[n++] = row->value[a] ? row->value[a] : "";
 	cvb_page_raw(p, "<tr>");
 	cvb_page_element(p, "th", row->name);
 	/* neighbours with the same value share a cell: differences stand out */
-	for (size_t a = 0; a < m->n_arms;) {
-		const char *value = row->value[a] ? row->value[a] : "";
+	for (size_t i = 0; i < n;) {
 		size_t span = 1;
 
-		while (a + span < m->n_arms &&
-		       !strcmp(value, row->value[a + span] ? row->value[a + span] : ""))
+		while (i + span < n && !strcmp(value[i], value[i + span]))
 			span++;
-		fprintf(p->f, "<td%s colspan=%zu>", span == m->n_arms ? " class=same" : "", span);
-		cvb_page_text(p, value);
+		fprintf(p->f, "<td%s colspan=%zu>", span == n ? " class=same" : "", span);
+		cvb_page_text(p, value[i]);
 		cvb_page_raw(p, "</td>");
-		a += span;
+		i += span;
 	}
 	cvb_page_raw(p, "</tr>\n");
 }
@@ -228,23 +233,30 @@ int cvb_page_arms(struct cvb_page *p, struct cvb_err *err)
 
 	cvb_page_raw(p, "<h2 id=environment>The arms and their environment</h2>\n");
 	for (size_t a = 0; a < m->n_arms; a++) {
-		if (m->arms[a].state == CVB_MODEL_ARM_READY || !m->arms[a].reason)
+		const struct cvb_model_arm *arm = &m->arms[a];
+		bool unsupported = arm->state == CVB_MODEL_ARM_UNSUPPORTED;
+		char title[300];
+
+		if (has_column(arm))
 			continue;
 		cvb_page_raw(p, any_reason ? "<li><b>" : "<ul>\n<li><b>");
-		cvb_page_textf(p, "%s is unsupported", m->arms[a].name);
-		cvb_page_raw(p, "</b>: ");
-		cvb_page_text(p, m->arms[a].reason);
+		cvb_page_text(p, cvb_model_arm_title(arm, title, sizeof(title)));
+		cvb_page_raw(p, unsupported ? " is unsupported</b>: " : " was not reached</b>. ");
+		cvb_page_text(p, unsupported ? arm->reason : m->abort ? m->abort : "");
 		cvb_page_raw(p, "</li>\n");
 		any_reason = true;
 	}
 	if (any_reason)
 		cvb_page_raw(p, "</ul>\n");
 	for (size_t a = 0; a < m->n_arms; a++)
-		arm_rows(&t, m, a);
+		if (has_column(&m->arms[a]))
+			arm_rows(&t, m, a);
 	cvb_page_raw(p, "<div class=wide><table class=env><thead><tr><th></th>");
 	for (size_t a = 0; a < m->n_arms; a++) {
 		char title[300];
 
+		if (!has_column(&m->arms[a]))
+			continue;
 		cvb_page_element(p, "th", cvb_model_arm_title(&m->arms[a], title, sizeof(title)));
 	}
 	cvb_page_raw(p, "</tr></thead>\n<tbody>\n");

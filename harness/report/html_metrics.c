@@ -14,18 +14,26 @@
 #define OPEN_TABLE_ROWS	 16 /* a longer table is folded */
 #define WIDE_SCALE_RATIO 8  /* values further apart than this want a logarithmic axis */
 #define PANELS_MAX	 12
+#define NOTES_MAX	 8 /* of one arm; the journal has them all */
 #define LABEL_CHARS	 60
 
-/* The arms of a family as numbers for gnuplot: "0 2 3". */
+/*
+ * The arms of a family as numbers for gnuplot: "0 2 3".  An arm's number, and with it its colour,
+ * is the same in every picture; arms with and without a GPU are counted apart, since they run
+ * different benchmarks and the first colours are the easiest to tell apart.
+ */
 static void arms_text(const struct cvb_model *m, uint32_t mask, char *buf, size_t buf_bytes)
 {
-	size_t used = 0;
+	size_t used = 0, number[2] = {0, 0};
 
 	buf[0] = '\0';
-	for (size_t a = 0; a < m->n_arms && used < buf_bytes; a++)
+	for (size_t a = 0; a < m->n_arms && used < buf_bytes; a++) {
+		size_t n = number[m->arms[a].gpu != NULL]++;
+
 		if (mask & (UINT32_C(1) << a))
 			used += (size_t)snprintf(buf + used, buf_bytes - used, "%s%zu",
-						 used ? " " : "", a);
+						 used ? " " : "", n);
+	}
 }
 
 /* Smallest and largest value of a family; false if it has no value above 0. */
@@ -268,7 +276,7 @@ static int curve_picture(struct cvb_page *p, const struct cvb_family *fam, const
 			      ax->title,
 			      ax->low,
 			      ax->high,
-			      alone ? "820" : "560",
+			      alone ? "820" : "470",
 			      NULL};
 
 	cvb_page_raw(p, "<figure>");
@@ -396,42 +404,76 @@ static int family_table(struct cvb_page *p, const struct cvb_family *fam, struct
 /* ---- benchmarks --------------------------------------------------------------------------------
  */
 
+static bool has_note(const struct cvb_model_cell *c, const char *text)
+{
+	const json_t *note;
+	size_t k;
+
+	json_array_foreach (c->notes, k, note) {
+		if (json_is_string(note) && !strcmp(json_string_value(note), text))
+			return true;
+	}
+	return false;
+}
+
+/* The notes of arm `a` that no arm before it has, each with all the arms that have it. */
+static void put_notes(struct cvb_page *p, const struct cvb_model_bench *b, size_t a)
+{
+	const json_t *note;
+	size_t k;
+
+	json_array_foreach (b->cells[a].notes, k, note) {
+		const char *text = json_string_value(note), *sep = "";
+		bool known = !text || k >= NOTES_MAX;
+
+		for (size_t i = 0; i < a && !known; i++)
+			known = has_note(&b->cells[i], text);
+		if (known)
+			continue;
+		cvb_page_raw(p, "<li>");
+		for (size_t i = a; i < p->m->n_arms; i++) {
+			if (!has_note(&b->cells[i], text))
+				continue;
+			cvb_page_textf(p, "%s%s", sep, p->m->arms[i].name);
+			sep = ", ";
+		}
+		cvb_page_textf(p, ": %s", text);
+		cvb_page_raw(p, "</li>\n");
+	}
+}
+
 /* What a reader must know before believing the numbers: outcomes that are not "ok", and notes. */
 static void bench_remarks(struct cvb_page *p, const struct cvb_model_bench *b)
 {
-	const json_t *note;
-	bool open = false;
-	size_t k;
+	bool any = false;
 
 	for (size_t a = 0; a < p->m->n_arms; a++) {
 		const struct cvb_model_cell *c = &b->cells[a];
 
-		if (!open && (c->outcome > CVB_MODEL_OK || c->invalid || json_array_size(c->notes)))
-			cvb_page_raw(p, "<ul>\n");
-		open = open || c->outcome > CVB_MODEL_OK || c->invalid || json_array_size(c->notes);
+		any = any || c->outcome > CVB_MODEL_OK || c->invalid || json_array_size(c->notes);
+	}
+	if (!any)
+		return;
+	cvb_page_raw(p, "<ul>\n");
+	for (size_t a = 0; a < p->m->n_arms; a++) {
+		const struct cvb_model_cell *c = &b->cells[a];
+		const char *name = p->m->arms[a].name;
+
 		if (c->outcome > CVB_MODEL_OK) {
 			cvb_page_raw(p, "<li><b>");
-			cvb_page_textf(p, "%s: %s", p->m->arms[a].name,
-				       cvb_model_outcome_names[c->outcome]);
+			cvb_page_textf(p, "%s: %s", name, cvb_model_outcome_names[c->outcome]);
 			cvb_page_raw(p, "</b>: ");
 			cvb_page_text(p, c->reason);
 			cvb_page_raw(p, "</li>\n");
 		}
 		if (c->invalid) {
 			cvb_page_raw(p, "<li class=bad>");
-			cvb_page_textf(p, "%s: samples void: %s", p->m->arms[a].name, c->invalid);
+			cvb_page_textf(p, "%s: samples void: %s", name, c->invalid);
 			cvb_page_raw(p, "</li>\n");
 		}
-		json_array_foreach (c->notes, k, note) {
-			if (!json_is_string(note) || k >= 8)
-				continue;
-			cvb_page_raw(p, "<li>");
-			cvb_page_textf(p, "%s: %s", p->m->arms[a].name, json_string_value(note));
-			cvb_page_raw(p, "</li>\n");
-		}
+		put_notes(p, b, a);
 	}
-	if (open)
-		cvb_page_raw(p, "</ul>\n");
+	cvb_page_raw(p, "</ul>\n");
 }
 
 static int family_section(struct cvb_page *p, const struct cvb_family *fam, struct cvb_err *err)

@@ -125,8 +125,9 @@ static void gate_table(struct cvb_page *p, const json_t *gates, bool report)
 	if (!report)
 		cvb_page_raw(p, "<th class=n>Margin");
 	cvb_page_raw(p, "<th class=n>Sessions / rounds</tr></thead>\n<tbody>\n");
-	json_array_foreach (gates, i, g)
+	json_array_foreach (gates, i, g) {
 		gate_row(p, g, report);
+	}
 	cvb_page_raw(p, "</tbody></table></div>\n");
 }
 
@@ -146,12 +147,11 @@ static unsigned verdict_colour(const char *verdict)
 static unsigned gate_data(FILE *f, const json_t *gates, double *low, double *high)
 {
 	unsigned rows = 0;
-	const json_t *g;
-	size_t i;
 
 	*low = 0.95;
 	*high = 1.05;
-	json_array_foreach (gates, i, g) {
+	for (size_t i = 0; i < json_array_size(gates); i++) {
+		const json_t *g = json_array_get(gates, i);
 		double ratio = number_of(g, "ratio"), margin = number_of(g, "margin");
 		double lower = number_of(g, "lower"), upper = number_of(g, "upper");
 
@@ -269,8 +269,9 @@ static void overall(struct cvb_page *p)
 	if (certifiable)
 		return;
 	cvb_page_raw(p, "<h3>Why it is not certifiable</h3>\n<ul>\n");
-	json_array_foreach (why, i, v)
+	json_array_foreach (why, i, v) {
 		cvb_page_element(p, "li", json_string_value(v));
+	}
 	cvb_page_raw(p, "</ul>\n");
 }
 

@@ -240,8 +240,6 @@ static int connect_guest(struct cvb_target *t, struct cvb_err *err)
 	t->client.wire.alive = guest_alive;
 	t->client.wire.alive_ctx = t;
 	r = cvb_client_wait_ready(&t->client, (unsigned)t->arm->boot_timeout_s * 1000, err);
-	if (r == -EPIPE && cvb_proc_wait(&q->proc, 2000) > 0)
-		return died(t, err);
 	if (r == -ETIMEDOUT) {
 		char tail[8192], line[160];
 

@@ -10,7 +10,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define LOOK_MS 100
+#define LOOK_MS	   100
+#define HANG_UP_MS 1000
 
 void cvb_wire_init(struct cvb_wire *w, int rfd, int wfd)
 {
@@ -66,6 +67,20 @@ static uint64_t deadline_after(unsigned timeout_ms)
 					      : cvb_now_ns() + timeout_ms * CVB_NS_PER_MS;
 }
 
+/* The stream ended.  Whoever watches the process behind it learns of its death a moment later than
+ * we do of the closed stream, and can tell why: give it that moment. */
+static int hung_up(struct cvb_wire *w, int code, struct cvb_err *err)
+{
+	for (unsigned waited_ms = 0; w->alive && waited_ms < HANG_UP_MS; waited_ms += 10) {
+		int r = w->alive(w->alive_ctx, err);
+
+		if (r < 0)
+			return r;
+		cvb_sleep_ms(10);
+	}
+	return cvb_err_set(err, code, "the other side closed the connection");
+}
+
 int cvb_wire_send(struct cvb_wire *w, const json_t *obj, unsigned timeout_ms, struct cvb_err *err)
 {
 	_cleanup_free_ char *text = json_dumps(obj, JSON_COMPACT | JSON_REAL_PRECISION(15));
@@ -88,6 +103,8 @@ int cvb_wire_send(struct cvb_wire *w, const json_t *obj, unsigned timeout_ms, st
 			n = write(w->wfd, text + at, len - at);
 		if (n < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
+		if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
+			return hung_up(w, -EPIPE, err);
 		if (n < 0)
 			return cvb_err_set(err, -errno, "cannot send: %s", strerror(errno));
 		at += (size_t)n;
@@ -146,10 +163,10 @@ static int fill(struct cvb_wire *w, struct cvb_err *err)
 
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return 0;
+	if (n == 0 || (n < 0 && errno == ECONNRESET))
+		return hung_up(w, -EPIPE, err);
 	if (n < 0)
 		return cvb_err_set(err, -errno, "cannot receive: %s", strerror(errno));
-	if (n == 0)
-		return cvb_err_set(err, -EPIPE, "the other side closed the connection");
 	w->used += (size_t)n;
 	return 0;
 }

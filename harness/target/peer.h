@@ -2,8 +2,8 @@
 /*
  * The network peer: one iperf3 server on this host's loopback that every arm talks to.
  */
-#ifndef CVB_CAMPAIGN_PEER_H
-#define CVB_CAMPAIGN_PEER_H
+#ifndef CVB_TARGET_PEER_H
+#define CVB_TARGET_PEER_H
 
 #include "core/proc.h"
 

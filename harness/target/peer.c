@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "campaign/peer.h"
+#include "target/peer.h"
 
 #include "core/util.h"
 
