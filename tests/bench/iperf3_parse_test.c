@@ -148,27 +148,13 @@ static void test_peer_text(void **state)
 	}
 }
 
-static void test_listens(void **state)
-{
-	static const char text[] =
-		"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n"
-		"   0: 0100007F:1451 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0\n"
-		"   1: 0100007F:1452 0100007F:C000 01 00000000:00000000 00:00000000 00000000     0\n";
-
-	(void)state;
-	assert_true(cvb_netpeer_listens(text, 0x1451));
-	assert_false(cvb_netpeer_listens(text, 0x1452)); /* connected, not listening */
-	assert_false(cvb_netpeer_listens(text, 0x1453));
-	assert_false(cvb_netpeer_listens("", 0x1451));
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_real_send),     cmocka_unit_test(test_real_receive),
 		cmocka_unit_test(test_errors_inside), cmocka_unit_test(test_truncated),
 		cmocka_unit_test(test_hostile),	      cmocka_unit_test(test_no_retransmits),
-		cmocka_unit_test(test_peer_text),     cmocka_unit_test(test_listens),
+		cmocka_unit_test(test_peer_text),
 	};
 
 	return cmocka_run_group_tests_name("net: iperf3 JSON and peers", tests, NULL, NULL);

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Synthetic journals for tests: arms native, aa (native again) and vm, benchmark mem.stream with
+ * metrics copy and triad, values by formula.
+ */
+#ifndef CVB_TESTS_SYNTH_H
+#define CVB_TESTS_SYNTH_H
+
+#include "core/util.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+struct synth {
+	unsigned sessions;
+	unsigned rounds;
+	double vm_ratio;  /* vm / native of triad; copy is always at 1 */
+	double vm_wobble; /* sessions differ by plus and minus this, in turn (log) */
+	double aa_ratio;  /* aa / native */
+	double aa_wobble;
+	double steal_ratio;	    /* of every vm sample */
+	const char *accel;	    /* of vm; NULL: "kvm" */
+	const char *vm_unsupported; /* reason; the arm then never runs */
+	const char *vm_outcome;	    /* a bench line of this outcome follows the samples */
+	const char *vm_arm_end;	    /* reason */
+	const char *text;      /* hostile text: vm's kernel, a note and a parameter; JSON-escaped */
+	unsigned stop_session; /* the journal stops in this session, after round 1; 0: never */
+	const char *better;    /* "higher" by default */
+	unsigned bad_round;    /* session 1: triad of vm in this round is `bad_value`; 0: none */
+	const char *bad_value;
+};
+
+#define SYNTH_SERIES                                                                               \
+	"\"series\":[{\"metric\":\"mem.stream/copy\",\"unit\":\"bytes_per_s\",\"better\":\"%s\","  \
+	"\"params\":null},{\"metric\":\"mem.stream/triad\",\"unit\":\"bytes_per_s\","              \
+	"\"better\":\"%s\",\"params\":{\"threads\":2,\"kind\":\"%s\"}}]"
+
+static inline void synth_campaign(FILE *f, const struct synth *c)
+{
+	fprintf(f,
+		"{\"type\":\"campaign\",\"schema\":\"cvmbench.journal/1\",\"profile\":\"synth\","
+		"\"seed\":7,\"sessions\":%u,\"rounds\":%u,\"started\":\"2026-01-31T12:00:00Z\","
+		"\"tool\":{\"name\":\"cvmbench\",\"version\":\"0\",\"compiler\":\"gcc\"},"
+		"\"arms\":[{\"name\":\"native\",\"target\":\"local\",\"aa_of\":null,\"gpu\":null,"
+		"\"bounce\":false,\"tee\":\"none\"},{\"name\":\"aa\",\"target\":\"local\","
+		"\"aa_of\":\"native\"},{\"name\":\"vm\",\"target\":\"qemu\"}],"
+		"\"benches\":[{\"name\":\"mem.stream\",\"arms\":[\"native\",\"aa\",\"vm\"],"
+		"\"rounds\":%u}]}\n",
+		c->sessions, c->rounds, c->rounds);
+}
+
+static inline void synth_arms(FILE *f, const struct synth *c, unsigned session)
+{
+	static const char *const names[] = {"native", "aa", "vm"};
+
+	for (int a = 0; a < 3; a++) {
+		fprintf(f, "{\"type\":\"arm\",\"session\":%u,\"attempt\":1,\"arm\":\"%s\",",
+			session, names[a]);
+		if (a == 2 && c->vm_unsupported) {
+			fprintf(f, "\"state\":\"unsupported\",\"reason\":\"%s\"}\n",
+				c->vm_unsupported);
+			continue;
+		}
+		fprintf(f,
+			"\"state\":\"ready\",\"labels\":{\"target\":\"%s\",\"accel\":%s%s%s,"
+			"\"tee\":\"none\",\"bounce\":false,\"emulated\":false},"
+			"\"environment\":{\"kernel\":\"%s\",\"cpu\":{\"model\":\"Z80\"}},"
+			"\"boot_ns\":%d}\n",
+			a == 2 ? "qemu" : "local", a == 2 ? "\"" : "",
+			a == 2 ? (c->accel ? c->accel : "kvm") : "null", a == 2 ? "\"" : "",
+			a == 2 && c->text ? c->text : "6.1", a == 2 ? 1000000 : 0);
+	}
+}
+
+static inline void synth_rounds(FILE *f, const struct synth *c, unsigned session)
+{
+	static const char *const names[] = {"native", "aa", "vm"};
+	double sign = session % 2 ? 1 : -1;
+
+	for (unsigned r = 1; r <= c->rounds; r++) {
+		double base = 1e10 * (1 + 0.1 * r); /* drift that pairing takes out */
+		const double factor[] = {1, c->aa_ratio * exp(sign * c->aa_wobble),
+					 c->vm_ratio * exp(sign * c->vm_wobble)};
+
+		for (int a = 0; a < (c->vm_unsupported ? 2 : 3); a++) {
+			char triad[40];
+
+			snprintf(triad, sizeof(triad), "%.17g", base * factor[a]);
+			if (a == 2 && session == 1 && r == c->bad_round)
+				snprintf(triad, sizeof(triad), "%s", c->bad_value);
+			fprintf(f,
+				"{\"type\":\"sample\",\"session\":%u,\"attempt\":1,\"arm\":\"%s\","
+				"\"bench\":\"mem.stream\",\"round\":%u,\"position\":%d,"
+				"\"start_ns\":1,\"duration_ns\":2,\"values\":[%.17g,%s],"
+				"\"steal_ratio\":%g,\"swiotlb\":null}\n",
+				session, names[a], r, a + 1, base, triad,
+				a == 2 ? c->steal_ratio : 0);
+		}
+		fprintf(f,
+			"{\"type\":\"round\",\"session\":%u,\"attempt\":1,\"bench\":\"mem.stream\","
+			"\"round\":%u}\n",
+			session, r);
+		if (session == c->stop_session)
+			return;
+	}
+}
+
+static inline void synth_session(FILE *f, const struct synth *c, unsigned session)
+{
+	static const char *const names[] = {"native", "aa", "vm"};
+	const char *better = c->better ? c->better : "higher";
+
+	fprintf(f, "{\"type\":\"session\",\"session\":%u,\"attempt\":1}\n", session);
+	synth_arms(f, c, session);
+	for (int a = 0; a < (c->vm_unsupported ? 2 : 3); a++)
+		fprintf(f,
+			"{\"type\":\"bench\",\"session\":%u,\"attempt\":1,\"arm\":\"%s\","
+			"\"bench\":\"mem.stream\",\"outcome\":\"ok\",\"reason\":null," SYNTH_SERIES
+			","
+			"\"iters\":[1,2],\"options\":{},\"notes\":[\"%s\"],\"workers\":2,"
+			"\"emulated\":false,\"deterministic\":false}\n",
+			session, names[a], better, better, c->text ? c->text : "plain",
+			c->text ? c->text : "fine");
+	synth_rounds(f, c, session);
+	if (session == c->stop_session)
+		return;
+	if (c->vm_outcome)
+		fprintf(f,
+			"{\"type\":\"bench\",\"session\":%u,\"attempt\":1,\"arm\":\"vm\","
+			"\"bench\":\"mem.stream\",\"outcome\":\"%s\",\"reason\":\"sums differ\"}\n",
+			session, c->vm_outcome);
+	fprintf(f,
+		"{\"type\":\"bench_end\",\"session\":%u,\"attempt\":1,\"bench\":\"mem.stream\"}\n",
+		session);
+	if (c->vm_arm_end)
+		fprintf(f,
+			"{\"type\":\"arm_end\",\"session\":%u,\"attempt\":1,\"arm\":\"vm\","
+			"\"swiotlb\":null,\"reason\":\"%s\"}\n",
+			session, c->vm_arm_end);
+	fprintf(f, "{\"type\":\"session_end\",\"session\":%u,\"attempt\":1}\n", session);
+}
+
+/* Write a whole journal.  Zero fields of `c` mean: 6 sessions, 2 rounds, ratios 1. */
+static inline void synth_write(const char *path, struct synth c)
+{
+	FILE *f = fopen(path, "we");
+
+	c.sessions = c.sessions ? c.sessions : 6;
+	c.rounds = c.rounds ? c.rounds : 2;
+	c.vm_ratio = c.vm_ratio > 0 ? c.vm_ratio : 1;
+	c.aa_ratio = c.aa_ratio > 0 ? c.aa_ratio : 1;
+	if (!f)
+		return;
+	synth_campaign(f, &c);
+	for (unsigned s = 1; s <= c.sessions; s++) {
+		synth_session(f, &c, s);
+		if (s == c.stop_session) {
+			fprintf(f,
+				"{\"type\":\"abort\",\"session\":%u,\"attempt\":1,"
+				"\"message\":\"guest was killed\"}\n",
+				s);
+			break;
+		}
+	}
+	if (!c.stop_session)
+		fprintf(f, "{\"type\":\"campaign_end\",\"session\":%u,\"attempt\":1}\n",
+			c.sessions);
+	fclose(f);
+}
+
+#endif

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Each verdict from a small journal, what blocks a certificate, and the terminal table. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka wants the four above first */
+#include <cmocka.h>
+
+#include "campaign/synth.h"
+#include "campaign/verdict.h"
+#include "core/file.h"
+
+#include <errno.h>
+
+static char dir[] = "/tmp/cvb-verdict-XXXXXX";
+static char path[sizeof(dir) + 8];
+
+#define TEXT(s) ((char *)(uintptr_t)(s))
+
+static struct cvb_gate gate(const char *id, const char *metric, const char *arm, const char *base)
+{
+	return (struct cvb_gate){.id = TEXT(id),
+				 .metric = TEXT(metric),
+				 .arm = TEXT(arm),
+				 .base = TEXT(base),
+				 .margin = 0.95};
+}
+
+static struct cvb_gate triad(const char *id)
+{
+	return gate(id, "mem.stream/triad", "vm", "native");
+}
+
+static json_t *judge_gates(struct synth c, const struct cvb_gate *gates, size_t n)
+{
+	struct cvb_model *m = NULL;
+	struct cvb_err err = {0};
+	json_t *v = NULL;
+
+	synth_write(path, c);
+	if (cvb_model_load(&m, path, &err) < 0)
+		fail_msg("%s", err.frame[0].msg);
+	assert_int_equal(cvb_verdict_judge(m, gates, n, &v, &err), 0);
+	cvb_model_free(m);
+	return v;
+}
+
+static json_t *judge(struct synth c)
+{
+	const struct cvb_gate g = triad("g");
+
+	return judge_gates(c, &g, 1);
+}
+
+static const char *text(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s ? s : "(none)";
+}
+
+static const json_t *first(const json_t *v)
+{
+	return json_array_get(json_object_get(v, "gates"), 0);
+}
+
+static double number(const json_t *o, const char *key)
+{
+	const json_t *v = json_object_get(o, key);
+
+	return json_is_number(v) ? json_number_value(v) : NAN;
+}
+
+/* Does a text of "why_not" hold the word? */
+static bool why_not_has(const json_t *v, const char *word)
+{
+	const json_t *s;
+	size_t i;
+
+	json_array_foreach (json_object_get(v, "why_not"), i, s) {
+		if (strstr(json_string_value(s), word))
+			return true;
+	}
+	return false;
+}
+
+static void expect(json_t *v, const char *verdict, int exit_code, const char *reason)
+{
+	const json_t *g = first(v);
+
+	if (strcmp(text(g, "verdict"), verdict) != 0)
+		fail_msg("verdict %s, want %s: %s", text(g, "verdict"), verdict, text(g, "reason"));
+	assert_string_equal(text(v, "overall"), verdict);
+	assert_int_equal(cvb_verdict_exit(v), exit_code);
+	if (!strstr(text(g, "reason"), reason))
+		fail_msg("\"%s\" does not say \"%s\"", text(g, "reason"), reason);
+	json_decref(v);
+}
+
+/* Six sessions of ratio .98 exp(+-.01): mean ln .98, sd .01 sqrt(6/5), t(.95, 5) = 2.01504837. */
+static void pass_with_the_right_numbers(void **state)
+{
+	double half = 2.0150483733330242 * 0.01 * sqrt(6.0 / 5) / sqrt(6);
+	json_t *v = judge((struct synth){.vm_ratio = 0.98, .vm_wobble = 0.01});
+	const json_t *g = first(v);
+
+	(void)state;
+	assert_string_equal(text(v, "schema"), "cvmbench.verdict/1");
+	assert_string_equal(text(v, "profile"), "synth");
+	assert_true(fabs(number(g, "ratio") - 0.98) < 1e-12);
+	assert_true(fabs(number(g, "lower") - 0.98 * exp(-half)) < 1e-12);
+	assert_true(fabs(number(g, "upper") - 0.98 * exp(half)) < 1e-12);
+	assert_true(number(g, "sessions") == 6 && number(g, "rounds") == 12);
+	assert_string_equal(text(g, "pairing"), "pair");
+	assert_string_equal(text(g, "kind"), "non-inferiority");
+	assert_true(json_is_true(json_object_get(v, "certifiable")));
+	assert_int_equal(json_array_size(json_object_get(v, "why_not")), 0);
+	expect(v, "PASS", 0, "lower bound");
+}
+
+static void fail_below_the_margin(void **state)
+{
+	(void)state;
+	expect(judge((struct synth){.vm_ratio = 0.9, .vm_wobble = 0.01}), "FAIL", 1, "upper bound");
+}
+
+/* The same numbers where lower is better: the arm with the smaller value is the faster one. */
+static void direction_counts(void **state)
+{
+	json_t *v = judge((struct synth){.vm_ratio = 0.9, .vm_wobble = 0.01, .better = "lower"});
+
+	(void)state;
+	assert_true(fabs(number(first(v), "ratio") - 1 / 0.9) < 1e-12);
+	expect(v, "PASS", 0, "lower bound");
+}
+
+static void inconclusive_says_how_many(void **state)
+{
+	json_t *v = judge((struct synth){.vm_ratio = 0.955, .vm_wobble = 0.02});
+
+	(void)state;
+	/* sd .021909, distance ln(.955/.95) = .0052493; t(.95, S-1) .021909 / sqrt(S) is
+	 * .0052495 at 49 (t 1.67722) and .0051946 at 50 */
+	assert_true(number(first(v), "sessions_needed") == 50);
+	expect(v, "INCONCLUSIVE", 3, "50 sessions");
+}
+
+static void one_session_is_inconclusive(void **state)
+{
+	json_t *v = judge((struct synth){.sessions = 1, .vm_ratio = 0.5});
+
+	(void)state;
+	assert_true(json_is_null(json_object_get(first(v), "lower")));
+	assert_true(why_not_has(v, "plans 1 session;"));
+	expect(v, "INCONCLUSIVE", 3, "one session");
+}
+
+static void aa_that_excludes_one_is_invalid(void **state)
+{
+	json_t *v = judge((struct synth){
+		.vm_ratio = 0.98, .vm_wobble = 0.001, .aa_ratio = 1.02, .aa_wobble = 0.002});
+	const json_t *aa = json_array_get(json_object_get(v, "aa"), 1);
+
+	(void)state;
+	assert_string_equal(text(aa, "metric"), "mem.stream/triad");
+	assert_true(json_is_true(json_object_get(aa, "excludes_one")));
+	assert_true(why_not_has(v, "measured again differs from itself"));
+	expect(v, "INVALID", 5, "excludes 1");
+}
+
+/* Two sessions: the 99 % interval (t = 63.7) contains everything, the point estimate decides. */
+static void aa_point_counts_with_few_sessions(void **state)
+{
+	struct synth c = {.sessions = 2,
+			  .vm_ratio = 0.97,
+			  .vm_wobble = 0.001,
+			  .aa_ratio = 0.92,
+			  .aa_wobble = 0.01};
+
+	(void)state;
+	expect(judge(c), "INVALID", 5, "off by");
+	/* a loss that no such deviation explains stays a FAIL */
+	c.vm_ratio = 0.3;
+	expect(judge(c), "FAIL", 1, "stands even with");
+	/* with enough sessions only the interval counts */
+	c.vm_ratio = 0.98;
+	c.sessions = 6;
+	c.aa_ratio = 0.999;
+	expect(judge(c), "PASS", 0, "");
+}
+
+static void distrusted_measurements_are_invalid(void **state)
+{
+	json_t *v = judge((struct synth){.vm_outcome = "untrusted", .vm_ratio = 0.5});
+
+	(void)state;
+	/* the numbers are shown all the same */
+	assert_true(fabs(number(first(v), "ratio") - 0.5) < 1e-9);
+	expect(v, "INVALID", 5, "sums differ");
+	expect(judge((struct synth){.vm_outcome = "failed"}), "INVALID", 5, "sums differ");
+	expect(judge((struct synth){.vm_arm_end = "the pool was never used"}), "INVALID", 5,
+	       "never used");
+	expect(judge((struct synth){.steal_ratio = 0.03}), "INVALID", 5, "steal");
+	expect(judge((struct synth){.steal_ratio = 0.009}), "PASS", 0, "");
+	expect(judge((struct synth){.bad_round = 2, .bad_value = "0"}), "INVALID", 5,
+	       "session 1 round 2");
+	expect(judge((struct synth){.bad_round = 1, .bad_value = "null"}), "INVALID", 5, "nan");
+	expect(judge((struct synth){.bad_round = 1, .bad_value = "-3"}), "INVALID", 5, "-3");
+}
+
+static void unsupported_blocks_a_pass(void **state)
+{
+	const struct cvb_gate gates[] = {
+		gate("td", "mem.stream/triad", "vm", "native"),
+		gate("self", "mem.stream/triad", "aa", "native"),
+	};
+	json_t *v = judge_gates((struct synth){.vm_unsupported = "no TDX module"}, gates, 2);
+
+	(void)state;
+	assert_string_equal(text(json_array_get(json_object_get(v, "gates"), 1), "verdict"),
+			    "PASS");
+	assert_true(why_not_has(v, "used by gate td, cannot run here: no TDX module."));
+	assert_false(json_is_true(json_object_get(v, "certifiable")));
+	expect(v, "UNSUPPORTED", 4, "no TDX module");
+}
+
+static void fail_wins_overall(void **state)
+{
+	const struct cvb_gate gates[] = {
+		gate("typo", "mem.stream/tirad", "vm", "native"),
+		triad("slow"),
+		gate("good", "mem.stream/copy", "vm", "native"),
+	};
+	json_t *v = judge_gates((struct synth){.vm_ratio = 0.5}, gates, 3);
+	const json_t *list = json_object_get(v, "gates");
+
+	(void)state;
+	assert_string_equal(text(json_array_get(list, 0), "verdict"), "INVALID");
+	assert_non_null(strstr(text(json_array_get(list, 0), "reason"), "mem.stream/triad?"));
+	assert_string_equal(text(json_array_get(list, 1), "verdict"), "FAIL");
+	assert_string_equal(text(json_array_get(list, 2), "verdict"), "PASS");
+	assert_string_equal(text(v, "overall"), "FAIL");
+	assert_int_equal(cvb_verdict_exit(v), 1);
+	json_decref(v);
+}
+
+static void gates_that_match_nothing(void **state)
+{
+	struct cvb_gate gates[] = {
+		triad("g"),
+		gate("g", "mem.stream/triad", "nobody", "native"),
+		gate("g", "disk.fio/iops", "vm", "native"),
+	};
+	const json_t *list;
+	json_t *v;
+
+	(void)state;
+	gates[0].params = TEXT("kind=fancy");
+	v = judge_gates((struct synth){0}, gates, 3);
+	list = json_object_get(v, "gates");
+	for (size_t i = 0; i < 3; i++)
+		assert_string_equal(text(json_array_get(list, i), "verdict"), "INVALID");
+	assert_non_null(strstr(text(json_array_get(list, 0), "reason"), "kind=plain"));
+	assert_non_null(strstr(text(json_array_get(list, 1), "reason"), "nobody"));
+	json_decref(v);
+}
+
+static void report_rows_decide_nothing(void **state)
+{
+	struct cvb_gate gates[] = {
+		triad("seen"),
+		gate("judged", "mem.stream/copy", "vm", "native"),
+	};
+	const json_t *row;
+	json_t *v;
+
+	(void)state;
+	gates[0].kind = CVB_GATE_REPORT;
+	v = judge_gates((struct synth){.vm_ratio = 0.5}, gates, 2);
+	row = json_array_get(json_object_get(v, "reported"), 0);
+	assert_int_equal(json_array_size(json_object_get(v, "gates")), 1);
+	assert_string_equal(text(row, "id"), "seen");
+	assert_true(fabs(number(row, "ratio") - 0.5) < 1e-9);
+	assert_null(json_object_get(row, "verdict"));
+	assert_string_equal(text(v, "overall"), "PASS");
+	json_decref(v);
+	v = judge_gates((struct synth){0}, gates, 1);
+	assert_string_equal(text(v, "overall"), "INCONCLUSIVE");
+	assert_true(why_not_has(v, "no gate"));
+	json_decref(v);
+}
+
+static void what_blocks_a_certificate(void **state)
+{
+	json_t *v = judge((struct synth){.accel = "tcg", .sessions = 4});
+
+	(void)state;
+	assert_true(why_not_has(v, "Arm vm, used by gate g, ran under tcg"));
+	assert_true(why_not_has(v, "plans 4 sessions"));
+	expect(v, "PASS", 0, "");
+	v = judge((struct synth){.stop_session = 3});
+	assert_true(why_not_has(v, "Only 2 of 6 sessions were completed; session 3 stopped with: "
+				   "guest was killed."));
+	/* the round that was complete in session 3 counts */
+	assert_true(number(first(v), "sessions") == 3 && number(first(v), "rounds") == 5);
+	assert_false(json_is_true(json_object_get(v, "certifiable")));
+	json_decref(v);
+}
+
+static char *printed(const json_t *v, bool colour)
+{
+	char *out = NULL;
+	size_t bytes;
+	FILE *f = open_memstream(&out, &bytes);
+
+	assert_non_null(f);
+	cvb_verdict_print(f, v, colour);
+	fclose(f);
+	return out;
+}
+
+static void table_keeps_labels_and_width(void **state)
+{
+	const struct cvb_gate gates[] = {
+		triad("a-gate-with-a-name-much-longer-than-its-column-is-wide"),
+		gate("b", "mem.stream/triad", "vm", "aa"),
+	};
+	json_t *v = judge_gates((struct synth){.vm_ratio = 0.5, .accel = "tcg"}, gates, 2);
+	_cleanup_free_ char *out = printed(v, false), *in_colour = printed(v, true);
+	unsigned labels = 0;
+
+	(void)state;
+	for (const char *s = out; (s = strstr(s, "vm: tcg")) != NULL; s++)
+		labels++;
+	assert_int_equal(labels, 2);
+	for (const char *s = out; *s; s += strcspn(s, "\n") + 1)
+		assert_true(strcspn(s, "\n") <= 100);
+	assert_null(strchr(out, '\033'));
+	assert_non_null(strstr(in_colour, "\033[1;31mFAIL\033[0m"));
+	assert_non_null(strstr(out, "overall: FAIL"));
+	assert_non_null(strstr(out, "not certifiable"));
+	json_decref(v);
+}
+
+/* A guest's text must not reach the terminal as an escape sequence. */
+static void table_is_safe(void **state)
+{
+	json_t *v = judge((struct synth){.vm_unsupported = "\\u001b[2J\\u009b1m evil\\u202e"});
+	_cleanup_free_ char *out = printed(v, false);
+
+	(void)state;
+	assert_non_null(strstr(out, "evil"));
+	for (const char *s = out; *s; s++)
+		assert_true(*s == '\n' || (unsigned char)*s >= 0x20);
+	assert_null(strstr(out, "\xc2\x9b"));
+	assert_null(strstr(out, "\xe2\x80\xae"));
+	json_decref(v);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	if (!mkdtemp(dir))
+		return -1;
+	snprintf(path, sizeof(path), "%s/j", dir);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	return cvb_remove_tree(dir);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(pass_with_the_right_numbers),
+		cmocka_unit_test(fail_below_the_margin),
+		cmocka_unit_test(direction_counts),
+		cmocka_unit_test(inconclusive_says_how_many),
+		cmocka_unit_test(one_session_is_inconclusive),
+		cmocka_unit_test(aa_that_excludes_one_is_invalid),
+		cmocka_unit_test(aa_point_counts_with_few_sessions),
+		cmocka_unit_test(distrusted_measurements_are_invalid),
+		cmocka_unit_test(unsupported_blocks_a_pass),
+		cmocka_unit_test(fail_wins_overall),
+		cmocka_unit_test(gates_that_match_nothing),
+		cmocka_unit_test(report_rows_decide_nothing),
+		cmocka_unit_test(what_blocks_a_certificate),
+		cmocka_unit_test(table_keeps_labels_and_width),
+		cmocka_unit_test(table_is_safe),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,220 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+#
+# The command line: exit codes, messages, documents. CVB is the program.
+
+bats_require_minimum_version 1.5.0
+
+setup() {
+    root=$BATS_TEST_DIRNAME/../..
+    : "${CVB:=$root/build/cvmbench}"
+    cd "$BATS_TEST_TMPDIR" || return 1
+    local_profile=$root/tests/fixtures/local.ini
+}
+
+# Every verb has help on stdout and status 0.
+@test "help of the program and of each verb" {
+    run --separate-stderr "$CVB" --help
+    [ "$status" -eq 0 ]
+    verbs=$(awk '/^Verbs:/{on=1;next} /^$/{on=0} on{print $1}' <<<"$output")
+    [ "$(wc -w <<<"$verbs")" -ge 6 ]
+    for v in $verbs; do
+        run --separate-stderr "$CVB" "$v" --help
+        [ "$status" -eq 0 ]
+        [[ "$output" == "Usage: cvmbench $v "* ]]
+        [ -z "$stderr" ]
+    done
+}
+
+@test "version names the program and its compiler" {
+    run -0 "$CVB" --version
+    [[ "$output" =~ ^cvmbench\ [0-9]+\.[0-9]+\.[0-9]+\ \( ]]
+}
+
+@test "usage errors exit 2 with one line that says what would be right" {
+    run -2 --separate-stderr "$CVB" certfy quick
+    [[ "$stderr" == *'did you mean certify?'* ]]
+    run -2 --separate-stderr "$CVB" --json list
+    [[ "$stderr" == *'options come after it'* ]]
+    run -2 --separate-stderr "$CVB" run mem.lateny
+    [[ "$stderr" == *'did you mean mem.latency?'* ]]
+    run -2 --separate-stderr "$CVB" run mem.latency -s max_size=huge
+    [[ "$stderr" == *'expected a size such as'* ]]
+    run -2 --separate-stderr "$CVB" run mem.latency -t qemu,memroy=1GiB
+    [[ "$stderr" == *'did you mean memory?'* ]]
+    run -2 --separate-stderr "$CVB" certify no-such-profile
+    [ "$(wc -l <<<"$stderr")" -eq 1 ]
+    run -2 --separate-stderr "$CVB" run
+    [ -z "$output" ]
+}
+
+@test "list is JSON with units and directions" {
+    run -0 --separate-stderr "$CVB" list benches --json
+    jq -e '.benches | length >= 7' <<<"$output"
+    jq -e '[.benches[].metrics[] | select((.unit | length) > 0 and (.better == "higher" or .better == "lower"))] | length == ([$all[].metrics[]] | length)' \
+        --argjson all "$(jq .benches <<<"$output")" <<<"$output"
+    run -0 --separate-stderr "$CVB" list skus --json
+    jq -e '[.skus[].name] | index("h100-tdx") != null' <<<"$output"
+    run -0 --separate-stderr "$CVB" list profiles --json
+    jq -e '.profiles[] | select(.name == "quick") | .error == null' <<<"$output"
+}
+
+@test "run writes a result document of the contract's shape" {
+    run -0 --separate-stderr "$CVB" run null.nop,mem.latency -s max_size=32KiB -n 3 --sample-ms 1 \
+        -o out.json
+    [[ "$output" == *"mem.latency/latency"*" ns"* ]]
+    jq -e '.schema == "cvmbench.result/1" and .tool.name == "cvmbench"' out.json
+    jq -e '.environment.kernel and .environment.cpu.model and .environment.labels.target == "local"' out.json
+    jq -e '.benches[] | select(.name == "mem.latency") | .outcome == "ok" and .emulated == false' out.json
+    jq -e '[.benches[].metrics[] | (.samples | length == 3) and (.value > 0) and .unit == "ns" and .better == "lower"] | all' out.json
+    jq -e '[.benches[].metrics[] | select(.name == "mem.latency/latency") | .params.size_bytes] == [16384, 32768]' out.json
+    # nothing is left behind
+    ! ls -d cvmbench-scratch-* 2>/dev/null
+}
+
+@test "the emulated GPU is labelled, and cc=on really costs" {
+    run -0 --separate-stderr "$CVB" run gpu.copy -g emu:h100-tdx,cc=on -n 1 --sample-ms 1 \
+        -s min_size=64KiB -s max_size=64KiB --json
+    jq -e '.benches[0].emulated == true' <<<"$output"
+}
+
+@test "hardware that is asked for and missing is UNSUPPORTED, exit 4" {
+    run -4 --separate-stderr "$CVB" run gpu.copy -g cuda --json
+    jq -e '.benches[0] | .outcome == "unsupported" and (.reason | length > 10) and .metrics == []' <<<"$output"
+    run -4 --separate-stderr "$CVB" run gpu.copy
+    [[ "$output" == *UNSUPPORTED*"-g"* ]]
+    run -4 --separate-stderr "$CVB" run mem.latency -t qemu,accel=auto,tee=tdx
+    [[ "$stderr" == *TDX* ]]
+}
+
+@test "missing fio and iperf3 are UNSUPPORTED and name the package" {
+    mkdir bin
+    for p in fio iperf3; do
+        run -4 --separate-stderr env PATH="$PWD/bin" "$CVB" run \
+            "$(if [ $p = fio ]; then echo disk.fio; else echo net.tcp; fi)" --json
+        jq -e --arg p "$p" '.benches[0].reason | contains("Debian package " + $p)' <<<"$output"
+    done
+}
+
+@test "a result that cannot be written is an error, not silence" {
+    run -6 --separate-stderr "$CVB" run null.nop -n 1 --sample-ms 1 -o no/such/folder/out.json
+    [[ "$stderr" == *no/such/folder/out.json* ]]
+    [ -e /dev/full ] || skip "no /dev/full"
+    run -6 bash -c "'$CVB' list >/dev/full"
+}
+
+@test "certify leaves a whole bundle; report makes it again" {
+    run --separate-stderr "$CVB" certify "$local_profile" -o b --seed 5
+    [ "$status" -eq 1 ] || [ "$status" -eq 5 ]
+    [[ "$output" == *"overall: "* ]]
+    jq -e '.schema == "cvmbench.verdict/1" and .certifiable == false and (.gates | length == 2)' b/verdicts.json
+    jq -e '[.gates[] | has("id") and has("metric") and has("arm") and has("base") and has("kind") and has("margin") and has("ratio") and has("lower") and has("upper") and has("sessions") and has("rounds") and has("pairing") and has("verdict") and has("reason")] | all' b/verdicts.json
+    jq -e '.why_not | map(contains("emulated")) | any' b/verdicts.json
+    grep -q '<svg' b/report.html
+    ! grep -qE '<script|https?://[^w]' b/report.html
+    head -1 b/journal.jsonl | jq -e '.type == "campaign" and .seed == 5'
+    tail -1 b/journal.jsonl | jq -e '.type == "campaign_end"'
+    [ ! -e b/scratch ]
+    cp b/verdicts.json before.json
+    rm b/verdicts.json b/report.html
+    run -0 --separate-stderr "$CVB" report b
+    cmp b/verdicts.json before.json
+    [ -s b/report.html ]
+    run -2 --separate-stderr "$CVB" certify "$local_profile" -o b
+    [[ "$stderr" == *--resume* ]]
+}
+
+@test "the same seed measures in the same order" {
+    for i in 1 2; do
+        "$CVB" certify "$local_profile" -o "b$i" --seed 99 -q >/dev/null || true
+        jq -c 'select(.type == "sample") | [.session, .bench, .round, .position, .arm]' \
+            "b$i/journal.jsonl" >"order$i"
+    done
+    [ "$(wc -l <order1)" -ge 20 ]
+    cmp order1 order2
+}
+
+@test "a killed campaign resumes and keeps what it had" {
+    sed 's/^sample_ms = 2/sample_ms = 60/' "$local_profile" >slow.ini
+    "$CVB" certify slow.ini -o b -q >/dev/null 2>&1 &
+    pid=$!
+    for _ in $(seq 600); do
+        grep -qs '"type":"bench_end"' b/journal.jsonl && break
+        sleep 0.05
+    done
+    kill -KILL $pid
+    wait $pid || true
+    # every line but perhaps the last is whole
+    head -n -1 b/journal.jsonl | jq -es 'length > 3'
+    done_before=$(grep -c '"type":"bench_end"' b/journal.jsonl)
+    printf '{"type":"sam' >>b/journal.jsonl
+    run --separate-stderr "$CVB" certify --resume b
+    [ "$status" -ne 2 ] && [ "$status" -ne 6 ]
+    jq -es 'map(.type) | index("campaign_end") != null' b/journal.jsonl
+    # three benchmarks in two sessions, none measured twice to the end
+    [ "$(grep -c '"type":"bench_end"' b/journal.jsonl)" -eq 6 ]
+    [ "$done_before" -ge 1 ]
+    jq -e '.gates[0].sessions == 2' b/verdicts.json
+}
+
+@test "an interrupted campaign ends its agents and says how to go on" {
+    sed 's/^sample_ms = 2/sample_ms = 200/' "$local_profile" >slow.ini
+    "$CVB" certify slow.ini -o b >/dev/null 2>err &
+    pid=$!
+    for _ in $(seq 200); do
+        grep -qs '"type":"sample"' b/journal.jsonl && break
+        sleep 0.05
+    done
+    agents=$(pgrep -P $pid)
+    [ -n "$agents" ]
+    kill -TERM $pid
+    status=0
+    wait $pid || status=$?
+    [ "$status" -eq 6 ]
+    grep -q 'certify --resume b' err
+    for a in $agents; do
+        ! kill -0 "$a" 2>/dev/null
+    done
+    tail -1 b/journal.jsonl | jq -e '.type == "abort"'
+}
+
+@test "two campaigns cannot share a bundle" {
+    sed 's/^sample_ms = 2/sample_ms = 200/' "$local_profile" >slow.ini
+    "$CVB" certify slow.ini -o b -q >/dev/null 2>&1 &
+    pid=$!
+    for _ in $(seq 100); do
+        [ -s b/journal.jsonl ] && break
+        sleep 0.05
+    done
+    run --separate-stderr "$CVB" certify --resume b
+    kill -TERM $pid
+    wait $pid || true
+    [ "$status" -eq 6 ]
+    [[ "$stderr" == *"in use"* ]]
+}
+
+@test "a full disk ends the campaign with the file's name and a readable journal" {
+    mkdir small
+    mount -t tmpfs -o size=96k tmpfs small 2>/dev/null || skip "cannot mount a tmpfs here"
+    run --separate-stderr "$CVB" certify "$local_profile" -o small/b
+    cp small/b/journal.jsonl journal || true
+    umount small
+    [ "$status" -eq 6 ]
+    [[ "$stderr" == *small/b/*"No space left"* ]]
+    jq -es 'length >= 1' journal
+}
+
+@test "a broken journal is named with its line" {
+    "$CVB" certify "$local_profile" -o b -q >/dev/null || true
+    sed -i '3s/.*/not json/' b/journal.jsonl
+    run -2 --separate-stderr "$CVB" report b
+    [[ "$stderr" == *journal.jsonl:3* ]]
+    run -2 --separate-stderr "$CVB" report no-such-bundle
+}
+
+@test "the agent serves over plain pipes and refuses nonsense politely" {
+    out=$(printf '%s\n' '{"id":1,"op":"fly"}' '{"id":2,"op":"sample","args":{}}' \
+        '{"id":3,"op":"setup","args":{"bench":"null.nop","sample_ns":1000000}}' \
+        '{"id":4,"op":"calibrate"}' '{"id":5,"op":"exit"}' | "$CVB" agent)
+    jq -es '.[0].ready and (.[1].ok | not) and (.[2].ok | not) and .[3].ok and .[4].result.iters[0] > 0 and .[5].ok' <<<"$out"
+}

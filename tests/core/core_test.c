@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Errors, files and programs. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka wants the four above first */
+#include <cmocka.h>
+
+#include "core/file.h"
+#include "core/proc.h"
+#include "core/util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+static void cause_is_kept_below_what_was_being_done(void **state)
+{
+	struct cvb_err err = {0};
+	char text[512];
+
+	(void)state;
+	assert_int_equal(cvb_err_set(&err, -EIO, "cause %d", 1), -EIO);
+	for (int i = 0; i < CVB_ERR_FRAMES + 2; i++)
+		assert_int_equal(cvb_err_wrap(&err, -EIO, "layer %d", i), -EIO);
+	cvb_err_text(&err, text, sizeof(text));
+	assert_non_null(strstr(text, "layer 0: cause 1"));
+	assert_true(err.truncated);
+	cvb_err_text(&err, text, 8); /* too small: cut, terminated */
+	assert_int_equal(strlen(text), 7);
+}
+
+static void no_err_is_fine(void **state)
+{
+	(void)state;
+	assert_int_equal(cvb_err_set(NULL, -EIO, "x"), -EIO);
+	assert_int_equal(cvb_err_wrap(NULL, -EIO, "x"), -EIO);
+}
+
+static void write_replaces_whole_or_not_at_all(void **state)
+{
+	char dir[] = "/tmp/cvb-core-XXXXXX", path[64], missing[80], *text;
+	struct cvb_err err = {0};
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/a", dir);
+	assert_int_equal(cvb_file_write(path, "one", 3, &err), 0);
+	assert_int_equal(cvb_file_write(path, "two!", 4, &err), 0);
+	assert_int_equal(cvb_file_read(path, 100, &text, NULL, &err), 0);
+	assert_string_equal(text, "two!");
+	free(text);
+	assert_int_equal(cvb_file_read(path, 3, &text, NULL, &err), -EFBIG);
+	snprintf(missing, sizeof(missing), "%s/no/such", dir);
+	assert_int_equal(cvb_file_write(missing, "x", 1, &err), -ENOENT);
+	assert_int_equal(cvb_remove_tree(dir), 0);
+	assert_int_not_equal(access(dir, F_OK), 0); /* no temporary file was left to keep it */
+}
+
+static void program_output_and_status_are_kept_apart(void **state)
+{
+	const char *const argv[] = {"sh", "-c", "echo out; echo err >&2; exit 3", NULL};
+	struct cvb_err err = {0};
+	char *out, *errors;
+	int status;
+
+	(void)state;
+	assert_int_equal(cvb_proc_run(argv, 10000, 1000, &out, &errors, &status, &err), 0);
+	assert_string_equal(out, "out\n");
+	assert_string_equal(errors, "err\n");
+	assert_int_equal(WEXITSTATUS(status), 3);
+	free(out);
+	free(errors);
+}
+
+static void program_that_hangs_is_ended_with_its_children(void **state)
+{
+	/* the child's child would hold the pipe open and live on, were only the child killed */
+	const char *const argv[] = {"sh", "-c", "sleep 1000 & echo $!; wait", NULL};
+	struct cvb_err err = {0};
+	int fds[2];
+	char text[32] = "";
+	struct cvb_proc proc;
+
+	(void)state;
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+
+	struct cvb_proc_opts opts = {.stdin_fd = -1, .stdout_fd = fds[1], .stderr_fd = -1};
+
+	assert_int_equal(cvb_proc_start(&proc, argv, &opts, &err), 0);
+	close(fds[1]);
+	assert_true(read(fds[0], text, sizeof(text) - 1) > 0);
+	pid_t grandchild = (pid_t)strtoul(text, NULL, 10);
+
+	assert_int_equal(kill(grandchild, 0), 0);
+	cvb_proc_end(&proc, 100);
+	/* gone, or a zombie that nobody here can reap: the pipe's end shows it ran no further */
+	assert_int_equal(read(fds[0], text, sizeof(text)), 0);
+	close(fds[0]);
+
+	const char *const slow[] = {"sleep", "1000", NULL};
+
+	assert_int_equal(cvb_proc_run(slow, 50, 10, NULL, NULL, NULL, &err), -ETIMEDOUT);
+}
+
+static void missing_program_names_its_package(void **state)
+{
+	struct cvb_err err = {0};
+	char text[512];
+
+	(void)state;
+	assert_null(cvb_program_find("no-such-program-here", "the-package", &err));
+	cvb_err_text(&err, text, sizeof(text));
+	assert_non_null(strstr(text, "the-package"));
+	assert_int_equal(cvb_err_exit(err.code), CVB_EXIT_UNSUPPORTED);
+}
+
+static void too_much_output_is_an_error(void **state)
+{
+	const char *const argv[] = {"head", "-c", "100000", "/dev/zero", NULL};
+	struct cvb_err err = {0};
+	char *out = NULL;
+	int status;
+
+	(void)state;
+	assert_int_equal(cvb_proc_run(argv, 10000, 1000, &out, NULL, &status, &err), -EFBIG);
+	assert_null(out);
+}
+
+static void argv_reads_back_from_a_shell(void **state)
+{
+	struct cvb_argv a = {0};
+	char *text;
+
+	(void)state;
+	cvb_argv_add(&a, "plain-word");
+	cvb_argv_add(&a, "it's \"$HOME\"");
+	cvb_argv_add(&a, "");
+	text = cvb_argv_quoted(&a);
+	assert_string_equal(text, "plain-word 'it'\\''s \"$HOME\"' ''");
+	free(text);
+	cvb_argv_done(&a);
+}
+
+static void values_read_well(void **state)
+{
+	static const struct {
+		double v;
+		const char *unit, *text;
+	} t[] = {{12.34e9, "bytes_per_s", "12.3 GB/s"},
+		 {85.06, "ns", "85.1 ns"},
+		 {1200, "ns", "1.20 us"},
+		 {45250, "ops_per_s", "45.2 kop/s"},
+		 {0.5, "bytes_per_s", "0.50 B/s"},
+		 {999.6, "ns", "1000 ns"},
+		 {2, "ratio", "2 ratio"}};
+	char buf[64];
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(t); i++)
+		assert_string_equal(cvb_value_text(t[i].v, t[i].unit, buf, sizeof(buf)), t[i].text);
+	assert_string_equal(cvb_value_text(NAN, "ns", buf, sizeof(buf)), "n/a");
+	assert_string_equal(cvb_bytes_text(65536, buf, sizeof(buf)), "64 KiB");
+	assert_string_equal(cvb_bytes_text(1500, buf, sizeof(buf)), "1500 B");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(cause_is_kept_below_what_was_being_done),
+		cmocka_unit_test(no_err_is_fine),
+		cmocka_unit_test(write_replaces_whole_or_not_at_all),
+		cmocka_unit_test(program_output_and_status_are_kept_apart),
+		cmocka_unit_test(program_that_hangs_is_ended_with_its_children),
+		cmocka_unit_test(missing_program_names_its_package),
+		cmocka_unit_test(too_much_output_is_an_error),
+		cmocka_unit_test(argv_reads_back_from_a_shell),
+		cmocka_unit_test(values_read_well),
+	};
+
+	return cmocka_run_group_tests_name("core", tests, NULL, NULL);
+}

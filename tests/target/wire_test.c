@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The line protocol against a peer that is slow, dead, or hostile. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka wants the four above first */
+#include <cmocka.h>
+
+#include "core/util.h"
+#include "target/agent.h"
+#include "target/client.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/socket.h>
+
+struct pair {
+	struct cvb_client client;
+	int peer; /* the agent's end */
+};
+
+static void open_pair(struct pair *p)
+{
+	int sv[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+	cvb_client_init(&p->client, sv[0], sv[0]);
+	p->peer = sv[1];
+}
+
+static void close_pair(struct pair *p)
+{
+	cvb_client_done(&p->client);
+	if (p->peer >= 0)
+		close(p->peer);
+}
+
+static void say(struct pair *p, const char *text)
+{
+	assert_int_equal(write(p->peer, text, strlen(text)), (ssize_t)strlen(text));
+}
+
+static const struct cvb_bench *nop(void)
+{
+	const struct cvb_bench *b = cvb_bench_find("null.nop", NULL);
+
+	assert_non_null(b);
+	return b;
+}
+
+static void lines_may_come_in_pieces_or_together(void **state)
+{
+	struct cvb_err err = {0};
+	struct pair p;
+	json_t *j;
+
+	(void)state;
+	open_pair(&p);
+	say(&p, "{\"a\":1}\n{\"b\"");
+	assert_int_equal(cvb_wire_recv(&p.client.wire, 1000, &j, &err), 0);
+	assert_int_equal(json_integer_value(json_object_get(j, "a")), 1);
+	json_decref(j);
+	say(&p, ":2}\r\n");
+	assert_int_equal(cvb_wire_recv(&p.client.wire, 1000, &j, &err), 0);
+	assert_int_equal(json_integer_value(json_object_get(j, "b")), 2);
+	json_decref(j);
+	close_pair(&p);
+}
+
+static void silence_and_death_end_the_wait(void **state)
+{
+	struct cvb_err err = {0};
+	struct pair p;
+	json_t *j;
+
+	(void)state;
+	open_pair(&p);
+	assert_int_equal(cvb_wire_recv(&p.client.wire, 30, &j, &err), -ETIMEDOUT);
+	close(p.peer);
+	p.peer = -1;
+	assert_int_equal(cvb_wire_recv(&p.client.wire, 1000, &j, &err), -EPIPE);
+	close_pair(&p);
+}
+
+static void *flood(void *arg)
+{
+	char *block = malloc(1 << 16);
+	int fd = *(int *)arg;
+
+	assert_non_null(block);
+	memset(block, 'x', 1 << 16);
+	while (send(fd, block, 1 << 16, MSG_NOSIGNAL) > 0)
+		;
+	free(block);
+	return NULL;
+}
+
+static void endless_line_is_cut_off(void **state)
+{
+	struct cvb_err err = {0};
+	struct pair p;
+	pthread_t t;
+	json_t *j;
+
+	(void)state;
+	open_pair(&p);
+	assert_int_equal(pthread_create(&t, NULL, flood, &p.peer), 0);
+	assert_int_equal(cvb_wire_recv(&p.client.wire, 20000, &j, &err), -EBADMSG);
+	assert_true(p.client.wire.room <= 2 * CVB_WIRE_MAX_LINE);
+	cvb_client_done(&p.client);
+	pthread_join(t, NULL);
+	close(p.peer);
+}
+
+static void nonsense_is_refused_and_shown_clean(void **state)
+{
+	static const char *const bad[] = {
+		"hello\n",    "[1,2]\n",       "{\"a\":1,\"a\":2}\n",	"{\"a\":\n",
+		"\"text\"\n", "\x1b[2J\x07\n", "{\"a\":\"\xff\xfe\"}\n"};
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(bad); i++) {
+		struct cvb_err err = {0};
+		char text[1024];
+		struct pair p;
+		json_t *j;
+
+		open_pair(&p);
+		say(&p, bad[i]);
+		assert_int_equal(cvb_wire_recv(&p.client.wire, 1000, &j, &err), -EBADMSG);
+		cvb_err_text(&err, text, sizeof(text));
+		for (char *c = text; *c; c++)
+			assert_true(*c >= ' ' && *c <= '~'); /* nothing for the terminal to obey */
+		close_pair(&p);
+	}
+}
+
+static void deep_nesting_does_not_exhaust_the_stack(void **state)
+{
+	_cleanup_free_ char *deep = malloc(200001);
+	struct cvb_err err = {0};
+	struct pair p;
+	pthread_t t;
+	json_t *j;
+
+	(void)state;
+	(void)t;
+	assert_non_null(deep);
+	memset(deep, '[', 100000);
+	deep[100000] = '\n';
+	deep[100001] = '\0';
+	open_pair(&p);
+	say(&p, deep);
+	assert_int_equal(cvb_wire_recv(&p.client.wire, 5000, &j, &err), -EBADMSG);
+	close_pair(&p);
+}
+
+/* Each reply to "setup" that a hostile agent may think of must end in an error. */
+static void lying_setup_is_refused(void **state)
+{
+#define OK(result) "{\"id\":1,\"ok\":true,\"result\":" result "}\n"
+	static const char *const bad[] = {
+		"{\"id\":2,\"ok\":true,\"result\":{}}\n",
+		"{\"id\":\"1\",\"ok\":true,\"result\":{}}\n",
+		"{\"id\":1,\"ok\":true}\n",
+		"{\"id\":1,\"ok\":1,\"result\":{}}\n",
+		OK("[]"),
+		OK("{}"),
+		OK("{\"series\":[],\"cases\":0}"),
+		OK("{\"series\":[{\"metric\":\"null.nop/cost\"}],\"cases\":2}"),
+		OK("{\"series\":[{\"metric\":\"null.nop/cost\"}],\"cases\":-1}"),
+		OK("{\"series\":[{\"metric\":\"null.nop/<script>\"}],\"cases\":1}"),
+		OK("{\"series\":[{\"metric\":\"mem.stream/triad\"}],\"cases\":1}"),
+		OK("{\"series\":[{\"metric\":7}],\"cases\":1}"),
+		OK("{\"series\":[{\"metric\":\"null.nop/cost\",\"params\":[1]}],\"cases\":1}"),
+		OK("{\"series\":[{\"metric\":\"null.nop/cost\",\"params\":{\"a b\":1}}],\"cases\":1}"),
+		OK("{\"series\":[{\"metric\":\"null.nop/cost\",\"params\":{\"a\":{\"b\":1}}}],\"cases\":1}"),
+		OK("{\"series\":[{\"metric\":\"null.nop/cost\",\"params\":{\"a\":\"<b>\"}}],\"cases\":1}"),
+	};
+	struct cvb_setup setup = {.bench = nop(), .timeout_ms = 2000};
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(bad); i++) {
+		struct cvb_remote remote;
+		struct cvb_err err = {0};
+		struct pair p;
+
+		open_pair(&p);
+		say(&p, bad[i]);
+		if (cvb_remote_setup(&p.client, &setup, &remote, &err) == 0)
+			fail_msg("accepted: %s", bad[i]);
+		close_pair(&p);
+	}
+}
+
+static void lying_samples_are_refused(void **state)
+{
+	static const char *const bad[] = {
+		"{\"id\":2,\"ok\":true,\"result\":{\"values\":[],\"duration_ns\":1}}\n",
+		"{\"id\":2,\"ok\":true,\"result\":{\"values\":[1,2],\"duration_ns\":1}}\n",
+		"{\"id\":2,\"ok\":true,\"result\":{\"values\":[\"1\"],\"duration_ns\":1}}\n",
+		"{\"id\":2,\"ok\":true,\"result\":{\"values\":[1.0]}}\n",
+	};
+	struct cvb_setup setup = {.bench = nop(), .timeout_ms = 2000};
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(bad); i++) {
+		struct cvb_remote remote;
+		struct cvb_err err = {0};
+		_cleanup_json_ json_t *iters = json_pack("[i]", 1);
+		struct pair p;
+		json_t *row = NULL;
+
+		open_pair(&p);
+		say(&p, OK("{\"series\":[{\"metric\":\"null.nop/cost\"}],\"cases\":1}"));
+		assert_int_equal(cvb_remote_setup(&p.client, &setup, &remote, &err), 0);
+		say(&p, bad[i]);
+		assert_int_equal(cvb_remote_sample(&p.client, &remote, iters, 2000, &row, &err),
+				 -EPROTO);
+		assert_null(row);
+		cvb_remote_done(&remote);
+		close_pair(&p);
+	}
+}
+
+/* An agent's error keeps its meaning, but cannot pose as a lost connection or send escapes. */
+static void remote_errors_are_cleaned(void **state)
+{
+	struct cvb_err err = {0};
+	char text[1024];
+	struct pair p;
+	json_t *ret;
+
+	(void)state;
+	open_pair(&p);
+	say(&p,
+	    "{\"id\":1,\"ok\":false,\"error\":{\"errno\":\"EOPNOTSUPP\",\"text\":\"no\\u001b[2J\"}}\n"
+	    "{\"id\":2,\"ok\":false,\"error\":{\"errno\":\"EPIPE\",\"text\":\"x\"}}\n"
+	    "{\"id\":3,\"ok\":false}\n");
+	assert_int_equal(cvb_client_call(&p.client, "x", NULL, 2000, &ret, &err), -EOPNOTSUPP);
+	cvb_err_text(&err, text, sizeof(text));
+	assert_string_equal(text, "no?[2J");
+	assert_int_equal(cvb_client_call(&p.client, "x", NULL, 2000, &ret, &err), -EREMOTEIO);
+	assert_int_equal(cvb_client_call(&p.client, "x", NULL, 2000, &ret, &err), -EREMOTEIO);
+	close_pair(&p);
+}
+
+static void *serve(void *arg)
+{
+	struct cvb_err err = {0};
+	int fd = *(int *)arg;
+
+	return (void *)(intptr_t)cvb_agent_serve(fd, fd, &err);
+}
+
+/* The real agent and the real client, through a whole benchmark. */
+static void agent_and_client_understand_each_other(void **state)
+{
+	struct cvb_setup setup = {.bench = nop(), .sample_ns = 1000000, .timeout_ms = 20000};
+	_cleanup_json_ json_t *row = NULL, *env = NULL;
+	struct cvb_remote remote;
+	struct cvb_err err = {0};
+	struct pair p;
+	pthread_t t;
+	void *ended;
+
+	(void)state;
+	open_pair(&p);
+	assert_int_equal(pthread_create(&t, NULL, serve, &p.peer), 0);
+	assert_int_equal(cvb_client_wait_ready(&p.client, 5000, &err), 0);
+	assert_int_equal(cvb_client_call(&p.client, "fingerprint", NULL, 5000, &env, &err), 0);
+	assert_non_null(json_object_get(env, "kernel"));
+	assert_int_equal(cvb_remote_setup(&p.client, &setup, &remote, &err), 0);
+	assert_int_equal(cvb_remote_calibrate(&p.client, &remote, 20000, &err), 0);
+	assert_int_equal(cvb_remote_sample(&p.client, &remote, remote.iters, 20000, &row, &err), 0);
+	assert_true(json_number_value(json_array_get(json_object_get(row, "values"), 0)) > 0);
+	assert_int_equal(cvb_remote_verify(&p.client, &remote, 5000, &err), 0);
+	cvb_remote_teardown(&p.client, &remote);
+	cvb_client_done(&p.client); /* end of input is the agent's end */
+	pthread_join(t, &ended);
+	assert_null(ended);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(lines_may_come_in_pieces_or_together),
+		cmocka_unit_test(silence_and_death_end_the_wait),
+		cmocka_unit_test(endless_line_is_cut_off),
+		cmocka_unit_test(nonsense_is_refused_and_shown_clean),
+		cmocka_unit_test(deep_nesting_does_not_exhaust_the_stack),
+		cmocka_unit_test(lying_setup_is_refused),
+		cmocka_unit_test(lying_samples_are_refused),
+		cmocka_unit_test(remote_errors_are_cleaned),
+		cmocka_unit_test(agent_and_client_understand_each_other),
+	};
+
+	return cmocka_run_group_tests_name("target/wire", tests, NULL, NULL);
+}
