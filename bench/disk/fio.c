@@ -113,7 +113,7 @@ static const struct cvb_opt opts[] = {
 	 .offset = offsetof(struct fio_conf, ramp_ms),
 	 .min = 0,
 	 .max = 600000,
-	 .def = "0",
+	 .def = "100",
 	 .unit = "ms",
 	 .help = "run each job this long before fio counts"},
 	{.name = "ioengine",
@@ -157,8 +157,10 @@ static int add_job(struct fio_state *s, const struct fio_job *j, struct cvb_err 
 	for (size_t i = 0; i < s->n_jobs; i++)
 		if (s->jobs[i] == j)
 			return cvb_err_set(err, -EINVAL, "jobs: %s is named twice", j->name);
-	s->want[s->n_jobs] = (struct cvb_fio_want){
-		.job = j->name, .write = j->write, .block_bytes = j->block_bytes};
+	s->want[s->n_jobs] = (struct cvb_fio_want){.job = j->name,
+						   .write = j->write,
+						   .block_bytes = j->block_bytes,
+						   .depth = j->depth};
 	s->jobs[s->n_jobs++] = j;
 	return 0;
 }
@@ -268,29 +270,11 @@ static int fio_setup(struct cvb_run *run, struct cvb_err *err)
 	return r;
 }
 
-/* fio splits file names at colons, which a by-path device name is full of. */
-static char *escaped_path(const char *path)
-{
-	char *text = malloc(2 * strlen(path) + 1), *q = text;
-
-	for (const char *p = path; text && *p; p++) {
-		if (*p == ':' || *p == '\\')
-			*q++ = '\\';
-		*q++ = *p;
-	}
-	if (text)
-		*q = '\0';
-	return text;
-}
-
 static int build_argv(const struct cvb_run *run, const struct fio_state *s, struct cvb_argv *a,
 		      struct cvb_err *err)
 {
 	const struct fio_conf *conf = run->conf;
-	_cleanup_free_ char *path = escaped_path(s->place.path);
 
-	if (!path)
-		return cvb_err_set(err, -ENOMEM, "out of memory");
 	cvb_argv_add(a, s->fio);
 	cvb_argv_add(a, "--output-format=json+");
 	cvb_argv_add(a, "--eta=never");
@@ -298,7 +282,9 @@ static int build_argv(const struct cvb_run *run, const struct fio_state *s, stru
 	cvb_argv_add(a, "--thread=1");
 	cvb_argv_add(a, "--exitall_on_error=1");
 	cvb_argv_add(a, "--percentile_list=50:99");
-	cvb_argv_addf(a, "--filename=%s", path);
+	/* not by name: what was checked and is held is this file or device, whatever its path names
+	 * by now */
+	cvb_argv_addf(a, "--filename=/proc/%d/fd/%d", (int)getpid(), s->place.fd);
 	cvb_argv_add(a, "--allow_file_create=0");
 	cvb_argv_addf(a, "--offset=%" PRIu64, s->place.offset);
 	cvb_argv_addf(a, "--size=%" PRIu64, s->place.bytes);

@@ -19,6 +19,7 @@ struct cvb_fio_want {
 	const char *job; /* fio's job name */
 	bool write;	 /* take the "write" part of the job, else the "read" part */
 	uint64_t block_bytes;
+	uint64_t depth; /* transfers under way at a time */
 };
 
 struct cvb_fio_result {

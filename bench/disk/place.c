@@ -166,6 +166,7 @@ static int open_device(struct cvb_run *run, struct cvb_place *p, const struct cv
 		       dev_t dev, struct cvb_err *err)
 {
 	uint64_t size_bytes = 0, laid_out = 0;
+	struct stat st;
 	int r = 0;
 
 	p->path = strdup(run->disk);
@@ -180,6 +181,8 @@ static int open_device(struct cvb_run *run, struct cvb_place *p, const struct cv
 	if (p->fd < 0)
 		return cvb_err_set(err, -EINVAL, "cannot open %s for writing: %s", p->path,
 				   strerror(errno));
+	if (fstat(p->fd, &st) < 0 || !S_ISBLK(st.st_mode) || st.st_rdev != dev)
+		return cvb_err_set(err, -EINVAL, "%s became another device meanwhile", p->path);
 	if (ioctl(p->fd, BLKGETSIZE64, &size_bytes) < 0)
 		return cvb_err_set(err, -errno, "cannot ask for the size of %s: %s", p->path,
 				   strerror(errno));
@@ -196,7 +199,7 @@ static int open_device(struct cvb_run *run, struct cvb_place *p, const struct cv
 	p->bytes = cvb_min(want->bytes, size_bytes - 2 * CVB_SCRATCH_EDGE_BYTES);
 	p->bytes -= p->bytes % CVB_MIB;
 	if (laid_out < p->bytes) {
-		/* marked first: a run that is killed while filling leaves a device that is ours */
+		/* marked first: what follows is no longer blank */
 		r = cvb_scratch_mark(p->fd, laid_out, err);
 		if (r == 0)
 			r = lay_out(p, laid_out, p->bytes, err);

@@ -13,6 +13,7 @@
 #define MARKER_BYTES 4096
 #define SPOT_BYTES   4096
 #define SPOTS	     64
+#define WINDOW_BYTES (128 * CVB_KIB) /* every signature's offset lies within */
 
 struct signature {
 	size_t offset;
@@ -61,6 +62,24 @@ const char *cvb_scratch_signature(const unsigned char *head, size_t head_bytes)
 		    !memcmp(head + s->offset, s->magic, s->magic_bytes))
 			return s->name;
 	}
+	return NULL;
+}
+
+/* Like that, but sure enough for random data: a magic of two bytes stands there by chance too
+ * often. */
+static const char *sure_signature(const unsigned char *head, size_t head_bytes)
+{
+	for (size_t i = 0; i < CVB_ARRAY_LEN(signatures); i++) {
+		const struct signature *s = &signatures[i];
+
+		if (s->magic_bytes >= 4 && s->offset + s->magic_bytes <= head_bytes &&
+		    !memcmp(head + s->offset, s->magic, s->magic_bytes))
+			return s->name;
+	}
+	/* ext: its magic, a block size of at most 64 KiB and a state of known bits */
+	if (head_bytes > 1084 && head[1080] == 0x53 && head[1081] == 0xef && head[1048] <= 6 &&
+	    !head[1049] && !head[1050] && !head[1051] && head[1082] <= 7 && !head[1083])
+		return "an ext2/3/4 file system";
 	return NULL;
 }
 
@@ -118,19 +137,41 @@ static bool read_marker(const unsigned char *head, uint64_t *ret_laid_out)
 }
 
 /* A device whose ends are blank may still carry data without a label: look at places between. */
-static int check_spots(int fd, uint64_t size_bytes, struct cvb_err *err)
+static int check_spots(int fd, uint64_t from, uint64_t size_bytes, struct cvb_err *err)
 {
 	unsigned char buf[SPOT_BYTES];
-	uint64_t room = size_bytes - 2 * CVB_SCRATCH_EDGE_BYTES - SPOT_BYTES;
+	uint64_t end = size_bytes - CVB_SCRATCH_EDGE_BYTES - SPOT_BYTES;
 
-	for (unsigned i = 0; i < SPOTS; i++) {
-		uint64_t at = CVB_SCRATCH_EDGE_BYTES + room / SPOTS * i / SPOT_BYTES * SPOT_BYTES;
+	for (unsigned i = 0; i < SPOTS && from < end; i++) {
+		uint64_t at = from + (end - from) / SPOTS * i / SPOT_BYTES * SPOT_BYTES;
 		int r = read_at(fd, at, buf, sizeof(buf), err);
 
 		if (r == 0)
 			r = must_be_zero(buf, 0, sizeof(buf), at, err);
 		if (r < 0)
 			return r;
+	}
+	return 0;
+}
+
+/* A marked device may have got a file system since, behind the marker (a mapping or partition that
+ * starts later): look where one may start in what should be our random data. */
+static int check_laid_out(int fd, uint64_t laid_out, struct cvb_err *err)
+{
+	_cleanup_free_ unsigned char *head = malloc(WINDOW_BYTES);
+
+	if (!head)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	for (uint64_t at = 0; at + WINDOW_BYTES <= laid_out; at += CVB_MIB) {
+		const char *found;
+		int r = read_at(fd, CVB_SCRATCH_EDGE_BYTES + at, head, WINDOW_BYTES, err);
+
+		if (r < 0)
+			return r;
+		found = sure_signature(head, WINDOW_BYTES);
+		if (found)
+			return cvb_err_set(err, -EINVAL, "carries %s at byte %" PRIu64, found,
+					   CVB_SCRATCH_EDGE_BYTES + at);
 	}
 	return 0;
 }
@@ -165,11 +206,16 @@ int cvb_scratch_check(int fd, uint64_t size_bytes, uint64_t *ret_laid_out, struc
 	if (r == 0)
 		r = must_be_zero(edge, 0, CVB_SCRATCH_EDGE_BYTES,
 				 size_bytes - CVB_SCRATCH_EDGE_BYTES, err);
-	if (r == 0 && !from)
-		r = check_spots(fd, size_bytes, err);
+	laid_out = cvb_min(laid_out, size_bytes - 2 * CVB_SCRATCH_EDGE_BYTES);
+	if (r == 0)
+		r = check_laid_out(fd, laid_out, err);
+	/* the region is filled from its start, so what follows must still be blank; a fill that was
+	 * cut off is told as unknown data, which is safe */
+	if (r == 0)
+		r = check_spots(fd, CVB_SCRATCH_EDGE_BYTES + laid_out, size_bytes, err);
 	if (r < 0)
 		return r;
-	*ret_laid_out = cvb_min(laid_out, size_bytes - 2 * CVB_SCRATCH_EDGE_BYTES);
+	*ret_laid_out = laid_out;
 	return 0;
 }
 

@@ -4,12 +4,12 @@
 #include "disk/fio_parse.h"
 
 static const struct cvb_fio_want two[] = {
-	{.job = "write-128k-32", .write = true, .block_bytes = 131072},
-	{.job = "randread-4k-1", .write = false, .block_bytes = 4096},
+	{.job = "write-128k-32", .write = true, .block_bytes = 131072, .depth = 32},
+	{.job = "randread-4k-1", .write = false, .block_bytes = 4096, .depth = 1},
 };
 
 static const struct cvb_fio_want one[] = {
-	{.job = "randread-4k-1", .write = false, .block_bytes = 4096},
+	{.job = "randread-4k-1", .write = false, .block_bytes = 4096, .depth = 1},
 };
 
 /* What the parser says about a spoilt copy of the good document. */
@@ -51,7 +51,7 @@ static void test_real_document(void **state)
 static void test_text_before_the_document(void **state)
 {
 	static const struct cvb_fio_want want = {
-		.job = "randread-4k-32", .write = false, .block_bytes = 4096};
+		.job = "randread-4k-32", .write = false, .block_bytes = 4096, .depth = 32};
 	_cleanup_free_ char *text = fixture_read("fio-warning.json");
 	struct cvb_fio_result ret;
 	struct cvb_err err = {0};
