@@ -57,7 +57,8 @@ static int print_argv(const struct cvb_arm *arm, struct cvb_err *err)
 				     .disk = "disk.raw",
 				     .console = "console.log",
 				     .qmp_socket = "qmp.sock",
-				     .agent_socket = "agent.sock"};
+				     .agent_socket = "agent.sock",
+				     .reach_host = true};
 	int r = cvb_qemu_accel(arm, &accel, &why);
 
 	/* showing the line needs no hardware: print what would run where there is some */
@@ -80,13 +81,25 @@ static int print_argv(const struct cvb_arm *arm, struct cvb_err *err)
 	return r;
 }
 
+/* Bytes for a pipe as they are; for a terminal without what it would obey. */
+static void print_from_guest(FILE *f, const char *text)
+{
+	bool terminal = isatty(fileno(f));
+
+	for (; text && *text; text++) {
+		bool control = (unsigned char)*text < ' ' && *text != '\n' && *text != '\t';
+
+		fputc(terminal && (control || *text == 0x7f) ? '?' : *text, f);
+	}
+}
+
 /* Run a program in the guest and show what it printed; its exit status in ret_status. */
 static int exec_there(struct cvb_target *t, int argc, char **argv, int *ret_status,
 		      struct cvb_err *err)
 {
 	_cleanup_json_ json_t *result = NULL;
 	json_t *words = json_array();
-	const char *out, *errors;
+	const json_t *status;
 	int r;
 
 	for (int i = 0; i < argc; i++)
@@ -95,11 +108,13 @@ static int exec_there(struct cvb_target *t, int argc, char **argv, int *ret_stat
 			    &result, err);
 	if (r < 0)
 		return r;
-	out = json_string_value(json_object_get(result, "stdout"));
-	errors = json_string_value(json_object_get(result, "stderr"));
-	fputs(out ? out : "", stdout);
-	fputs(errors ? errors : "", stderr);
-	*ret_status = (int)json_integer_value(json_object_get(result, "status"));
+	print_from_guest(stdout, json_string_value(json_object_get(result, "stdout")));
+	print_from_guest(stderr, json_string_value(json_object_get(result, "stderr")));
+	status = json_object_get(result, "status");
+	if (!json_is_integer(status) || json_integer_value(status) < 0 ||
+	    json_integer_value(status) > 255)
+		return cvb_err_set(err, -EPROTO, "the guest sent no proper exit status");
+	*ret_status = (int)json_integer_value(status);
 	return 0;
 }
 

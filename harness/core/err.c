@@ -61,6 +61,14 @@ void cvb_err_clear(struct cvb_err *err)
 	err->truncated = false;
 }
 
+static bool is_utf8(const char *text)
+{
+	json_t *j = json_string(text); /* NULL for what is not UTF-8 */
+
+	json_decref(j);
+	return j != NULL;
+}
+
 void cvb_err_text(const struct cvb_err *err, char *buf, size_t buf_bytes)
 {
 	size_t used = 0;
@@ -75,6 +83,11 @@ void cvb_err_text(const struct cvb_err *err, char *buf, size_t buf_bytes)
 			return;
 		used += (size_t)n;
 	}
+	/* a message may hold a path, or be cut within a character; JSON must be UTF-8 */
+	if (!is_utf8(buf))
+		for (char *p = buf; *p; p++)
+			if (*p & 0x80)
+				*p = '?';
 }
 
 json_t *cvb_err_to_json(const struct cvb_err *err)

@@ -116,18 +116,41 @@ static void fsync_dir_of(const char *path)
 		fsync(fd); /* some file systems refuse; the rename itself stands */
 }
 
-int cvb_file_write(const char *path, const void *data, size_t bytes, struct cvb_err *err)
+/* Write to what is there and is no file: /dev/null, a terminal, a pipe.  Nothing to replace. */
+static int write_stream(const char *path, const void *data, size_t bytes, struct cvb_err *err)
 {
-	_cleanup_free_ char *tmp = cvb_strf("%s.tmp.%d", path, (int)getpid());
+	/* O_NONBLOCK for the open only: a pipe without a reader must not hang us */
+	_cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	int r;
 
+	if (fd < 0)
+		return cvb_err_set(err, -errno, "cannot write %s: %s", path, strerror(errno));
+	r = fcntl(fd, F_SETFL, 0) < 0 ? -errno : write_all(fd, data, bytes);
+	return r < 0 ? cvb_err_set(err, r, "cannot write %s: %s", path, strerror(-r)) : 0;
+}
+
+int cvb_file_write(const char *path, const void *data, size_t bytes, struct cvb_err *err)
+{
+	_cleanup_free_ char *tmp = cvb_strf("%s.tmp.XXXXXX", path);
+	mode_t mask = umask(0);
+	struct stat st;
+	int r;
+
+	umask(mask);
 	if (!tmp)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
-	int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (stat(path, &st) == 0 && (S_ISCHR(st.st_mode) || S_ISFIFO(st.st_mode)))
+		return write_stream(path, data, bytes, err);
+	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+		return cvb_err_set(err, -EINVAL, "cannot write %s: it is not a file", path);
+	/* a fresh name: a link that someone planted under a guessable one would be followed */
+	int fd = mkostemp(tmp, O_CLOEXEC);
 
 	if (fd < 0)
 		return cvb_err_set(err, -errno, "cannot write %s: %s", path, strerror(errno));
 	r = write_all(fd, data, bytes);
+	if (r == 0 && fchmod(fd, 0644 & ~mask) < 0)
+		r = -errno;
 	if (r == 0 && fsync(fd) < 0 && errno != EINVAL && errno != EROFS)
 		r = -errno;
 	if (close(fd) < 0 && r == 0)

@@ -26,7 +26,9 @@ int cvb_file_read_u64(const char *path, uint64_t *ret);
 
 /*
  * Replace `path` by `bytes` of `data`: temporary name beside it, fsync, rename, fsync of the
- * folder. After a failure the old file is untouched and no temporary file is left.
+ * folder. After a failure the old file is untouched and no temporary file is left.  A link is
+ * replaced, not followed; a character device or a pipe is written to as it is; anything else is
+ * -EINVAL.
  */
 CVB_MUST_CHECK int cvb_file_write(const char *path, const void *data, size_t bytes,
 				  struct cvb_err *err);

@@ -55,6 +55,17 @@ bool cvb_log_traced(const char *component)
 	return on;
 }
 
+/* What a terminal would obey has no place in a line: texts come from files and guests too. */
+static void defuse(char *text)
+{
+	for (unsigned char *p = (unsigned char *)text; *p; p++) {
+		if (*p < ' ' || *p == 0x7f)
+			*p = '?';
+		else if (*p == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f) /* C1 controls in UTF-8 */
+			p[0] = p[1] = '?';
+	}
+}
+
 static void line(const char *prefix, const char *component, const char *fmt, va_list ap)
 	CVB_PRINTF(3, 0);
 
@@ -68,6 +79,7 @@ static void line(const char *prefix, const char *component, const char *fmt, va_
 	if (used < 0)
 		return;
 	vsnprintf(buf + used, sizeof(buf) - (size_t)used - 1, fmt, ap);
+	defuse(buf);
 	buf[strlen(buf) + 1] = '\0'; /* the last byte was kept free above */
 	buf[strlen(buf)] = '\n';
 	if (before_line)
@@ -112,6 +124,7 @@ void cvb_log_err(const struct cvb_err *err)
 	char text[CVB_ERR_FRAMES * CVB_ERR_MSG_BYTES];
 
 	cvb_err_text(err, text, sizeof(text));
+	defuse(text);
 	if (before_line)
 		before_line();
 	fprintf(stderr, "cvmbench: error: %s\n", text);

@@ -119,15 +119,19 @@ int cvb_proc_start(struct cvb_proc *proc, const char *const argv[],
 
 int cvb_proc_poll(struct cvb_proc *proc)
 {
-	pid_t r;
+	siginfo_t info = {0};
 
 	if (!proc->pid)
 		return 1;
-	do
-		r = waitpid(proc->pid, &proc->status, WNOHANG);
-	while (r < 0 && errno == EINTR);
-	if (r == 0)
+	/* look without reaping: while it is a zombie its group's number cannot be anyone else's */
+	if (waitid(P_PID, (id_t)proc->pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 &&
+	    errno == EINTR)
 		return 0;
+	if (info.si_pid != proc->pid)
+		return 0;
+	kill(-proc->pid, SIGKILL); /* what it left behind */
+	while (waitpid(proc->pid, &proc->status, 0) < 0 && errno == EINTR)
+		;
 	proc->pid = 0;
 	return 1;
 }
@@ -150,31 +154,25 @@ int cvb_proc_wait(struct cvb_proc *proc, unsigned timeout_ms)
 
 void cvb_proc_end(struct cvb_proc *proc, unsigned grace_ms)
 {
-	pid_t group = proc->pid;
-
-	if (cvb_proc_poll(proc)) {
-		if (group)
-			kill(-group, SIGKILL); /* what it left behind */
-		return;
-	}
-	kill(-group, SIGTERM);
-	kill(group, SIGTERM);
-
 	uint64_t deadline_ns = cvb_now_ns() + grace_ms * CVB_NS_PER_MS;
 
+	if (cvb_proc_poll(proc))
+		return;
+	kill(-proc->pid, SIGTERM);
+	kill(proc->pid, SIGTERM);
 	/* not cvb_proc_wait: a requested stop must not cut the grace short */
 	while (!cvb_proc_poll(proc) && cvb_now_ns() < deadline_ns) {
 		struct timespec nap = {.tv_nsec = 2000000};
 
 		nanosleep(&nap, NULL);
 	}
-	kill(-group, SIGKILL);
-	if (proc->pid) {
-		kill(proc->pid, SIGKILL);
-		while (waitpid(proc->pid, &proc->status, 0) < 0 && errno == EINTR)
-			;
-		proc->pid = 0;
-	}
+	if (!proc->pid)
+		return;
+	kill(-proc->pid, SIGKILL);
+	kill(proc->pid, SIGKILL);
+	while (waitpid(proc->pid, &proc->status, 0) < 0 && errno == EINTR)
+		;
+	proc->pid = 0;
 }
 
 const char *cvb_proc_status_text(int status, char *buf, size_t buf_bytes)

@@ -62,6 +62,54 @@ static void write_replaces_whole_or_not_at_all(void **state)
 	assert_int_not_equal(access(dir, F_OK), 0); /* no temporary file was left to keep it */
 }
 
+static void write_does_not_follow_links_or_replace_devices(void **state)
+{
+	char dir[] = "/tmp/cvb-core-XXXXXX", victim[64], link_path[64], *text;
+	struct cvb_err err = {0};
+	struct stat st;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(victim, sizeof(victim), "%s/victim", dir);
+	snprintf(link_path, sizeof(link_path), "%s/link", dir);
+	assert_int_equal(cvb_file_write(victim, "keep", 4, &err), 0);
+	assert_int_equal(symlink(victim, link_path), 0);
+	assert_int_equal(cvb_file_write(link_path, "new", 3, &err), 0);
+	assert_int_equal(cvb_file_read(victim, 100, &text, NULL, &err), 0);
+	assert_string_equal(text, "keep");
+	free(text);
+	assert_int_equal(cvb_file_write("/dev/null", "x", 1, &err), 0);
+	assert_int_equal(stat("/dev/null", &st), 0);
+	assert_true(S_ISCHR(st.st_mode));
+	assert_int_equal(cvb_file_write(dir, "x", 1, &err), -EINVAL);
+	assert_int_equal(cvb_remove_tree(dir), 0);
+}
+
+static void program_that_ends_takes_its_children_along(void **state)
+{
+	const char *const argv[] = {"sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!", NULL};
+	struct cvb_err err = {0};
+	char *out;
+	int status;
+
+	(void)state;
+	assert_int_equal(cvb_proc_run(argv, 10000, 100, &out, NULL, &status, &err), 0);
+	pid_t child = (pid_t)strtoul(out, NULL, 10);
+
+	assert_true(child > 1);
+	/* killed at once; the zombie is init's to reap */
+	for (int i = 0; i < 200 && kill(child, 0) == 0; i++) {
+		char path[64], line[256];
+
+		snprintf(path, sizeof(path), "/proc/%d/stat", (int)child);
+		if (cvb_file_read_line(path, line, sizeof(line)) < 0 || strstr(line, ") Z "))
+			break;
+		assert_true(i < 199);
+		cvb_sleep_ms(10);
+	}
+	free(out);
+}
+
 static void program_output_and_status_are_kept_apart(void **state)
 {
 	const char *const argv[] = {"sh", "-c", "echo out; echo err >&2; exit 3", NULL};
@@ -175,6 +223,8 @@ int main(void)
 		cmocka_unit_test(cause_is_kept_below_what_was_being_done),
 		cmocka_unit_test(no_err_is_fine),
 		cmocka_unit_test(write_replaces_whole_or_not_at_all),
+		cmocka_unit_test(write_does_not_follow_links_or_replace_devices),
+		cmocka_unit_test(program_that_ends_takes_its_children_along),
 		cmocka_unit_test(program_output_and_status_are_kept_apart),
 		cmocka_unit_test(program_that_hangs_is_ended_with_its_children),
 		cmocka_unit_test(missing_program_names_its_package),
