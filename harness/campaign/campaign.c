@@ -10,6 +10,7 @@
 #include "machine/fingerprint.h"
 #include "report/bundle.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -145,6 +146,33 @@ static int begin(struct campaign *c, uint64_t seed, struct cvb_err *err)
 			       err);
 }
 
+static int check_resumable(const char *bundle, struct cvb_err *err)
+{
+	struct cvb_model *model = NULL;
+	int r = cvb_bundle_judge(bundle, NULL, &model, err);
+
+	cvb_model_free(model);
+	return r;
+}
+
+/* A bundle's folder is ours to write and to clean up: never take over one with other things in it.
+ */
+static int check_fresh(const char *bundle, const char *journal, struct cvb_err *err)
+{
+	DIR *d = access(journal, F_OK) == 0 ? NULL : opendir(bundle);
+	struct dirent *e;
+	bool empty = true;
+
+	while (d && empty && (e = readdir(d)))
+		empty = !strcmp(e->d_name, ".") || !strcmp(e->d_name, "..");
+	if (d)
+		closedir(d);
+	return empty ? 0
+		     : cvb_err_set(err, -EINVAL,
+				   "%s is not empty and holds no campaign: give -o a new folder",
+				   bundle);
+}
+
 static int open_bundle(struct campaign *c, uint64_t seed, bool resume, struct cvb_err *err)
 {
 	_cleanup_free_ char *journal = cvb_bundle_path(c->bundle, CVB_BUNDLE_JOURNAL);
@@ -153,7 +181,10 @@ static int open_bundle(struct campaign *c, uint64_t seed, bool resume, struct cv
 	if (!journal)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	r = cvb_mkdir_all(c->bundle, err);
-	if (r == 0) /* first, since it locks out another campaign in this bundle */
+	/* what the report would refuse is refused now, not after hours of measuring more of it */
+	if (r == 0)
+		r = resume ? check_resumable(c->bundle, err) : check_fresh(c->bundle, journal, err);
+	if (r == 0) /* locks out another campaign in this bundle */
 		r = cvb_journal_open(&c->journal, journal, err);
 	if (r < 0)
 		return r;
@@ -198,20 +229,29 @@ static void begin_progress(const struct campaign *c)
 	cvb_progress_begin(kinds, count);
 }
 
-static int run_sessions(struct campaign *c, struct cvb_err *err)
+/* A new server for each session, like everything else that is measured with.  Without iperf3 there
+ * is none, and the benchmark says UNSUPPORTED on every arm. */
+static int fresh_peer(struct campaign *c, struct cvb_err *err)
 {
 	struct cvb_err why = {0};
 	int r;
 
-	if (needs_peer(c->profile)) {
-		r = cvb_peer_start(&c->peer, &why);
-		if (r < 0 && r != -EOPNOTSUPP) {
-			if (err)
-				*err = why;
-			return r;
-		}
-		/* without iperf3 the benchmark itself says UNSUPPORTED on every arm */
+	if (!needs_peer(c->profile))
+		return 0;
+	cvb_peer_stop(&c->peer);
+	r = cvb_peer_start(&c->peer, &why);
+	if (r < 0 && r != -EOPNOTSUPP) {
+		if (err)
+			*err = why;
+		return r;
 	}
+	return 0;
+}
+
+static int run_sessions(struct campaign *c, struct cvb_err *err)
+{
+	int r;
+
 	for (uint64_t s = 0; s < c->profile->sessions; s++) {
 		struct cvb_session session = {.profile = c->profile,
 					      .bundle = c->bundle,
@@ -219,11 +259,14 @@ static int run_sessions(struct campaign *c, struct cvb_err *err)
 					      .seed = c->done.seed,
 					      .number = s + 1,
 					      .attempt = c->done.attempts[s] + 1,
-					      .bench_done = c->done.bench_done[s],
-					      .peer_port = c->peer.port};
+					      .bench_done = c->done.bench_done[s]};
 
 		if (c->done.session_done[s])
 			continue;
+		r = fresh_peer(c, err);
+		if (r < 0)
+			return r;
+		session.peer_port = c->peer.port;
 		r = cvb_session_run(&session, err);
 		if (r < 0)
 			return cvb_err_wrap(err, r, "session %" PRIu64, s + 1);
@@ -238,9 +281,6 @@ static void note_abort(struct campaign *c, const struct cvb_err *err)
 	char text[1024];
 
 	cvb_err_text(err, text, sizeof(text));
-	for (char *p = text; *p; p++)
-		if (*p & 0x80)
-			*p = '?';
 	if (cvb_journal_add(c->journal, json_pack("{s:s, s:s}", "type", "abort", "message", text),
 			    NULL) == 0)
 		cvb_ignore(cvb_journal_sync(c->journal, NULL));

@@ -47,7 +47,8 @@ static off_t whole_lines_bytes(int fd, off_t size)
 
 int cvb_journal_open(struct cvb_journal **ret, const char *path, struct cvb_err *err)
 {
-	_cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY, 0644);
+	_cleanup_close_ int fd =
+		open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK, 0644);
 	struct stat st;
 
 	if (fd < 0)
@@ -185,14 +186,23 @@ static int read_line(FILE *f, char **buf, size_t *room, size_t *ret_bytes)
 
 int cvb_journal_read(const char *path, cvb_journal_fn *fn, void *ctx, struct cvb_err *err)
 {
-	_cleanup_fclose_ FILE *f = fopen(path, "re");
+	/* a bundle may come from anywhere: no link is followed, and no pipe waited for */
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	_cleanup_fclose_ FILE *f = NULL;
 	_cleanup_free_ char *buf = NULL;
 	size_t room = 0, bytes = 0;
+	struct stat st;
 	int r;
 
-	if (!f)
+	if (fd < 0)
 		return cvb_err_set(err, -errno, "cannot open journal %s: %s", path,
 				   strerror(errno));
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return cvb_err_set(err, -EINVAL, "journal %s is not a regular file", path);
+	f = fdopen(fd, "re");
+	if (!f)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	fd = -1; /* the stream's now */
 	for (size_t number = 1; (r = read_line(f, &buf, &room, &bytes)) > 0; number++) {
 		json_error_t at;
 		_cleanup_json_ json_t *line =

@@ -53,17 +53,17 @@ static void shuffle(uint64_t *state, size_t n, size_t *v)
 void cvb_plan_round(uint64_t seed, uint64_t session, uint64_t bench, uint64_t round, size_t n,
 		    size_t *order)
 {
-	size_t block = n > 1 ? n : 1;
-	uint64_t state = stream(seed, session, bench, round / block);
+	/* two arms need no square: each pair of rounds is a coin flip of its own */
+	size_t block = n > 2 ? n : 1;
+	uint64_t pair = round / 2, state = stream(seed, session, bench, pair / block);
 	size_t arms[64], rows[64];
 
 	CVB_BUG_ON(n > CVB_ARRAY_LEN(arms));
 	shuffle(&state, n, arms);
 	shuffle(&state, block, rows);
-	/* row r of the cyclic square is the arms turned by r; for two arms: AB and BA in either
-	 * order */
+	/* row r of the cyclic square is the arms turned by r; the odd round is its mirror image */
 	for (size_t i = 0; i < n; i++)
-		order[i] = arms[(i + rows[round % block]) % n];
+		order[round % 2 ? n - 1 - i : i] = arms[(i + rows[pair % block]) % n];
 }
 
 void cvb_plan_benches(uint64_t seed, uint64_t session, size_t n, size_t *order)

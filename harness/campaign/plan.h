@@ -3,8 +3,10 @@
  * The order of measurement: balanced and random, and a pure function of the campaign's seed, so
  * that a resumed campaign goes on exactly where it was.
  *
- * Two arms: ABBA or BAAB by coin flip for each pair of rounds.  More: a randomly permuted cyclic
- * Latin square for each block of k rounds, so that each arm stands in each position once.
+ * Rounds come in pairs, the second in the reverse order of the first: each arm is before each other
+ * arm once, so that a drift within a round cancels in every ratio.  Two arms: ABBA or BAAB by coin
+ * flip.  More: the pairs' first rounds are the rows of a randomly permuted cyclic Latin square, so
+ * that over 2 n rounds each arm also stands in each position twice.
  */
 #ifndef CVB_CAMPAIGN_PLAN_H
 #define CVB_CAMPAIGN_PLAN_H
@@ -14,7 +16,8 @@
 
 /*
  * Order of n arms in a round: order[position] = arm index in [0, n).  `session`, `bench` and
- * `round` from 0.
+ * `round` from 0.  Ask for all arms of a benchmark and leave out those that rest in a round (A/A):
+ * leaving out keeps the others' order, and so the balance of every pair.
  */
 void cvb_plan_round(uint64_t seed, uint64_t session, uint64_t bench, uint64_t round, size_t n,
 		    size_t *order);

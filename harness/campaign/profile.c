@@ -32,6 +32,14 @@ static const struct cvb_opt profile_opts[] = {
 	 .min = 1,
 	 .max = 10000,
 	 .help = "rounds of each benchmark in a session"},
+	{.name = "timeout_s",
+	 .type = CVB_OPT_U64,
+	 .offset = P(timeout_s),
+	 .def = "600",
+	 .min = 1,
+	 .max = 86400,
+	 .unit = "s",
+	 .help = "limit of one set-up, calibration or sample"},
 	{.name = "sample_ms",
 	 .type = CVB_OPT_U64,
 	 .offset = P(sample_ms),
@@ -57,6 +65,14 @@ static const struct cvb_opt bench_opts[] = {
 	 .min = 0,
 	 .max = 10000,
 	 .help = "rounds in a session; 0 means the profile's"},
+	{.name = "timeout_s",
+	 .type = CVB_OPT_U64,
+	 .offset = B(timeout_s),
+	 .def = "0",
+	 .min = 0,
+	 .max = 86400,
+	 .unit = "s",
+	 .help = "limit of one set-up, calibration or sample; 0 means the profile's"},
 	{.name = "sample_ms",
 	 .type = CVB_OPT_U64,
 	 .offset = B(sample_ms),
@@ -384,6 +400,32 @@ static int unknown_arm(const struct cvb_profile *p, const char *name, struct cvb
 			   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
+/* An A/A arm is its base arm again: in everything but its name. */
+static int check_aa(const struct cvb_profile *p, const struct cvb_arm *a, struct cvb_err *err)
+{
+	int base = cvb_profile_arm(p, a->aa_of);
+	_cleanup_json_ json_t *ours = NULL, *theirs = NULL;
+	const char *key;
+	json_t *v;
+
+	if (base < 0)
+		return unknown_arm(p, a->aa_of, err);
+	if (&p->arms[base] == a)
+		return cvb_err_set(err, -EINVAL, "aa_of = %s: an arm cannot be its own A/A arm",
+				   a->aa_of);
+	ours = cvb_opts_to_json(cvb_arm_opts, a);
+	theirs = cvb_opts_to_json(cvb_arm_opts, &p->arms[base]);
+	json_object_foreach (ours, key, v) {
+		if (strcmp(key, "aa_of") != 0 && strcmp(key, "like") != 0 &&
+		    !json_equal(v, json_object_get(theirs, key)))
+			return cvb_err_set(err, -EINVAL,
+					   "aa_of = %s: but %s differs from that arm's (start the "
+					   "section with like = %s)",
+					   a->aa_of, key, a->aa_of);
+	}
+	return 0;
+}
+
 static int check_arms(const struct cvb_profile *p, struct cvb_err *err)
 {
 	if (!p->n_arms)
@@ -392,8 +434,8 @@ static int check_arms(const struct cvb_profile *p, struct cvb_err *err)
 		const struct cvb_arm *a = &p->arms[i];
 		int r = cvb_arm_check(a, err);
 
-		if (r == 0 && a->aa_of && cvb_profile_arm(p, a->aa_of) < 0)
-			r = unknown_arm(p, a->aa_of, err);
+		if (r == 0 && a->aa_of)
+			r = check_aa(p, a, err);
 		if (r == 0 && a->gpu)
 			r = cvb_gpu_spec_check(a->gpu, err);
 		if (r < 0)
@@ -499,6 +541,8 @@ static int check_gates(const struct cvb_profile *p, struct cvb_err *err)
 			r = unknown_arm(p, g->arm, err);
 		else if (cvb_profile_arm(p, g->base) < 0)
 			r = unknown_arm(p, g->base, err);
+		else if (!strcmp(g->arm, g->base))
+			r = cvb_err_set(err, -EINVAL, "arm and base are both %s", g->arm);
 		else
 			r = check_gate_metric(p, g, err);
 		if (r < 0)
@@ -578,6 +622,13 @@ int cvb_profile_load(struct cvb_profile **ret, const char *name, struct cvb_err 
 		if (!p->name)
 			r = cvb_err_set(err, -ENOMEM, "out of memory");
 	}
+	/* it names the bundle's folder */
+	if (r == 0 && !good_name(p->name))
+		r = cvb_err_set(
+			err, -EINVAL,
+			"%s: [profile] name = %s: a name is letters, digits, '.', '_' and '-', "
+			"and at most 63 of them",
+			p->path, p->name);
 	if (r < 0) {
 		cvb_profile_free(p);
 		return r;
@@ -607,11 +658,14 @@ struct cvb_profile *cvb_profile_free(struct cvb_profile *p)
 	return NULL;
 }
 
-uint64_t cvb_profile_rounds(const struct cvb_profile *p, size_t b, size_t arm)
+uint64_t cvb_profile_rounds(const struct cvb_profile *p, size_t b)
 {
-	uint64_t rounds = p->benches[b].rounds ? p->benches[b].rounds : p->rounds;
+	return p->benches[b].rounds ? p->benches[b].rounds : p->rounds;
+}
 
-	if (p->arms[arm].aa_of)
-		return cvb_max(rounds / 3, UINT64_C(1));
-	return rounds;
+unsigned cvb_profile_timeout_ms(const struct cvb_profile *p, size_t b)
+{
+	uint64_t s = p->benches[b].timeout_s ? p->benches[b].timeout_s : p->timeout_s;
+
+	return (unsigned)s * 1000;
 }

@@ -30,6 +30,7 @@ struct cvb_profile_bench {
 	uint64_t rounds;    /* 0: the profile's */
 	uint64_t sample_ms; /* 0: the profile's */
 	uint64_t threads;   /* 0: one a CPU */
+	uint64_t timeout_s; /* 0: the profile\'s */
 	unsigned line;
 };
 
@@ -61,6 +62,7 @@ struct cvb_profile {
 	uint64_t sessions;
 	uint64_t rounds;
 	uint64_t sample_ms;
+	uint64_t timeout_s; /* limit of one set-up, calibration or sample */
 	struct cvb_arm arms[CVB_PROFILE_MAX_ARMS];
 	size_t n_arms;
 	struct cvb_profile_bench benches[CVB_PROFILE_MAX_BENCHES];
@@ -80,8 +82,10 @@ struct cvb_profile *cvb_profile_free(struct cvb_profile *p);
 /* Index of an arm by name, or -1. */
 int cvb_profile_arm(const struct cvb_profile *p, const char *name);
 
-/* Rounds of benchmark `b` in each session, for arm `arm` (an A/A arm gets a third, at least one).
- */
-uint64_t cvb_profile_rounds(const struct cvb_profile *p, size_t b, size_t arm);
+/* Rounds of benchmark `b` in each session. */
+uint64_t cvb_profile_rounds(const struct cvb_profile *p, size_t b);
+
+/* Limit in ms of one request (set-up, calibration, sample) for benchmark `b`. */
+unsigned cvb_profile_timeout_ms(const struct cvb_profile *p, size_t b);
 
 #endif

@@ -14,8 +14,6 @@
 #include <string.h>
 
 #define FINGERPRINT_MS 60000
-#define SETUP_MS       300000
-#define SAMPLE_MS      300000
 
 /* An arm within the running session. */
 struct arm_run {
@@ -44,11 +42,6 @@ bool cvb_session_in_round(const struct cvb_profile *p, size_t b, size_t a, uint6
 	return !p->arms[a].aa_of || round % 3 == 0;
 }
 
-static uint64_t rounds_of(const struct cvb_profile *p, size_t b)
-{
-	return p->benches[b].rounds ? p->benches[b].rounds : p->rounds;
-}
-
 size_t cvb_session_kinds(const struct cvb_profile *p)
 {
 	return p->n_benches * p->n_arms + p->n_arms;
@@ -61,7 +54,7 @@ void cvb_session_count(const struct cvb_profile *p, uint64_t bench_done, uint64_
 	for (size_t b = 0; b < p->n_benches; b++) {
 		if (bench_done >> b & 1)
 			continue;
-		for (uint64_t r = 0; r < rounds_of(p, b); r++)
+		for (uint64_t r = 0; r < cvb_profile_rounds(p, b); r++)
 			for (size_t a = 0; a < p->n_arms; a++)
 				if (cvb_session_in_round(p, b, a, r))
 					count[b * p->n_arms + a]++;
@@ -70,13 +63,14 @@ void cvb_session_count(const struct cvb_profile *p, uint64_t bench_done, uint64_
 
 /* --- journal ---------------------------------------------------------------------------------- */
 
-/* Append {type, session, attempt} plus the members of `more` (taken over). */
+/* Append {type, session, attempt} plus the members of `more`, which is taken over; NULL means that
+ * building it failed. */
 static int note(const struct cvb_session *s, const char *type, json_t *more, struct cvb_err *err)
 {
 	json_t *line = json_pack("{s:s, s:I, s:I}", "type", type, "session", (json_int_t)s->number,
 				 "attempt", (json_int_t)s->attempt);
 
-	if (!line || (more && json_object_update(line, more) < 0)) {
+	if (!line || !more || json_object_update(line, more) < 0) {
 		json_decref(line);
 		json_decref(more);
 		return cvb_err_set(err, -ENOMEM, "cannot build a journal line");
@@ -91,13 +85,6 @@ static int note(const struct cvb_session *s, const char *type, json_t *more, str
 static bool is_unsupported(int r)
 {
 	return r == -EOPNOTSUPP || r == -ENODEV;
-}
-
-/* The target itself is lost, or we were told to stop: the session cannot go on. */
-static bool is_fatal(int r)
-{
-	return r == -EPIPE || r == -EPROTO || r == -ETIMEDOUT || r == -EINTR || r == -ECONNRESET ||
-	       r == -ENOMEM;
 }
 
 static int start_arm(struct live *l, struct arm_run *a, struct cvb_err *err)
@@ -124,8 +111,7 @@ static int start_arm(struct live *l, struct arm_run *a, struct cvb_err *err)
 
 	r = cvb_target_start(&a->target, a->arm, &env, &why);
 	if (r == 0)
-		r = cvb_client_call(&a->target->client, "fingerprint", NULL, FINGERPRINT_MS,
-				    &environment, &why);
+		r = cvb_client_fingerprint(&a->target->client, FINGERPRINT_MS, &environment, &why);
 	if (r == 0)
 		r = cvb_target_pause(a->target, &why);
 	if (is_unsupported(r)) {
@@ -219,44 +205,59 @@ static int note_outcome(struct live *l, struct arm_run *a, const struct cvb_benc
 		    err);
 }
 
-/* Same counts in all arms, so that the arms' samples are of the same work: take the first arm's. */
+static bool is_local(const struct arm_run *a)
+{
+	return !strcmp(a->arm->target, "local");
+}
+
+/*
+ * Same counts in all arms, so that the arms' samples are of the same work: the first arm's that was
+ * set up.  Local arms are set up first, so that a guest never decides how the host is measured
+ * unless there is no host arm.
+ */
 static json_t *shared_iters(const struct live *l, const struct arm_run *self)
 {
-	for (size_t i = 0; i < l->n_arms; i++) {
-		const struct arm_run *a = &l->arms[i];
+	for (int local = 1; local >= 0; local--) {
+		for (size_t i = 0; i < l->n_arms; i++) {
+			const struct arm_run *a = &l->arms[i];
 
-		if (a != self && a->measuring && a->remote.iters &&
-		    a->remote.n_cases == self->remote.n_cases)
-			return a->remote.iters;
+			if (is_local(a) == (local != 0) && a != self && a->measuring &&
+			    a->remote.iters && a->remote.n_cases == self->remote.n_cases)
+				return a->remote.iters;
+		}
 	}
 	return NULL;
 }
 
-static int calibrate(struct live *l, struct arm_run *a, struct cvb_err *err)
+/* Does an earlier arm have another number of cases, so that counts could not be shared? */
+static bool other_cases(const struct live *l, const struct arm_run *self)
+{
+	for (size_t i = 0; i < l->n_arms; i++)
+		if (&l->arms[i] != self && l->arms[i].measuring &&
+		    l->arms[i].remote.n_cases != self->remote.n_cases)
+			return true;
+	return false;
+}
+
+static int calibrate(struct live *l, struct arm_run *a, unsigned timeout_ms, struct cvb_err *err)
 {
 	struct cvb_remote *remote = &a->remote;
 	json_t *shared = shared_iters(l, a), *row = NULL;
 	int r;
 
-	if (remote->bench->mode == CVB_MODE_SELF_TIMED) {
-		remote->iters = json_array();
-		for (size_t i = 0; i < remote->n_cases; i++)
-			json_array_append_new(remote->iters, json_integer(1));
-		return 0; /* such benchmarks warm themselves up (fio's ramp, iperf3's omit) */
-	}
-	if (!shared)
-		return cvb_remote_calibrate(&a->target->client, remote, SETUP_MS, err);
+	if (!shared || remote->bench->mode == CVB_MODE_SELF_TIMED)
+		return cvb_remote_calibrate(&a->target->client, remote, timeout_ms, err);
 	remote->iters = json_incref(shared);
 	/* one discarded sample: the warm-up that calibration is for the first arm */
-	r = cvb_remote_sample(&a->target->client, remote, shared, SAMPLE_MS, &row, err);
+	r = cvb_remote_sample(&a->target->client, remote, shared, timeout_ms, &row, err);
 	json_decref(row);
 	return r;
 }
 
-static int setup_there(struct live *l, struct arm_run *a, const struct cvb_profile_bench *pb,
-		       struct cvb_err *err)
+static int setup_there(struct live *l, struct arm_run *a, size_t b, struct cvb_err *err)
 {
 	const struct cvb_profile *p = l->s->profile;
+	const struct cvb_profile_bench *pb = &p->benches[b];
 	struct cvb_setup setup = {.bench = pb->bench,
 				  .options = pb->options,
 				  .gpu = a->arm->gpu,
@@ -265,17 +266,17 @@ static int setup_there(struct live *l, struct arm_run *a, const struct cvb_profi
 				  .threads = (unsigned)pb->threads,
 				  .sample_ns = (pb->sample_ms ? pb->sample_ms : p->sample_ms) *
 					       CVB_NS_PER_MS,
-				  .timeout_ms = SETUP_MS};
+				  .timeout_ms = cvb_profile_timeout_ms(p, b)};
 	int r = cvb_remote_setup(&a->target->client, &setup, &a->remote, err);
 
 	if (r == 0)
-		r = calibrate(l, a, err);
+		r = calibrate(l, a, setup.timeout_ms, err);
 	return r;
 }
 
-static int setup_on(struct live *l, struct arm_run *a, const struct cvb_profile_bench *pb,
-		    struct cvb_err *err)
+static int setup_on(struct live *l, struct arm_run *a, size_t b, struct cvb_err *err)
 {
+	const struct cvb_profile_bench *pb = &l->s->profile->benches[b];
 	struct cvb_err why = {0};
 	const struct cvb_remote *m = &a->remote;
 	int r;
@@ -286,8 +287,12 @@ static int setup_on(struct live *l, struct arm_run *a, const struct cvb_profile_
 	r = cvb_target_resume(a->target, err);
 	if (r < 0)
 		return r;
-	r = setup_there(l, a, pb, &why);
-	if (is_fatal(r)) {
+	r = setup_there(l, a, b, &why);
+	if (r == 0 && other_cases(l, a))
+		json_array_append_new(a->remote.notes,
+				      json_string("this arm has other cases than the first one: "
+						  "iteration counts are its own"));
+	if (cvb_client_lost(r)) {
 		if (err)
 			*err = why;
 		return cvb_err_wrap(err, r, "%s on arm %s", pb->bench->name, a->arm->name);
@@ -322,9 +327,11 @@ static void watch_swiotlb(struct arm_run *a, const json_t *sample)
 					(int64_t)json_integer_value(json_object_get(s, keys[i])));
 }
 
-static int sample_on(struct live *l, struct arm_run *a, const struct cvb_bench *bench,
-		     uint64_t round, size_t position, struct cvb_err *err)
+static int sample_on(struct live *l, struct arm_run *a, size_t b, uint64_t round, size_t position,
+		     struct cvb_err *err)
 {
+	const struct cvb_profile *p = l->s->profile;
+	const struct cvb_bench *bench = p->benches[b].bench;
 	struct cvb_err why = {0};
 	uint64_t start_ns = cvb_now_ns();
 	json_t *sample = NULL;
@@ -332,8 +339,8 @@ static int sample_on(struct live *l, struct arm_run *a, const struct cvb_bench *
 
 	if (r < 0)
 		return r;
-	r = cvb_remote_sample(&a->target->client, &a->remote, a->remote.iters, SAMPLE_MS, &sample,
-			      &why);
+	r = cvb_remote_sample(&a->target->client, &a->remote, a->remote.iters,
+			      cvb_profile_timeout_ms(p, b), &sample, &why);
 	if (r == 0) {
 		watch_swiotlb(a, sample);
 		json_object_update_new(
@@ -341,12 +348,14 @@ static int sample_on(struct live *l, struct arm_run *a, const struct cvb_bench *
 					  bench->name, "round", (json_int_t)round + 1, "position",
 					  (int)position + 1, "start_ns", (json_int_t)start_ns));
 		r = note(l->s, "sample", sample, err);
-	} else if (is_fatal(r)) {
+	} else if (cvb_client_lost(r)) {
 		if (err)
 			*err = why;
 		return cvb_err_wrap(err, r, "%s on arm %s, session %" PRIu64 ", round %" PRIu64,
 				    bench->name, a->arm->name, l->s->number, round + 1);
 	} else {
+		/* its threads and buffers must not stand beside the other arms' samples */
+		cvb_remote_teardown(&a->target->client, &a->remote);
 		r = note_outcome(l, a, bench, r, &why, err);
 	}
 	if (r == 0)
@@ -358,23 +367,25 @@ static int run_round(struct live *l, size_t b, uint64_t round, struct cvb_err *e
 {
 	const struct cvb_profile *p = l->s->profile;
 	const struct cvb_bench *bench = p->benches[b].bench;
-	size_t order[CVB_PROFILE_MAX_ARMS], who[CVB_PROFILE_MAX_ARMS], n = 0;
+	size_t order[CVB_PROFILE_MAX_ARMS], who[CVB_PROFILE_MAX_ARMS], n = 0, position = 0;
 	int r;
 
 	for (size_t a = 0; a < l->n_arms; a++)
-		if (cvb_session_in_round(p, b, a, round))
+		if (p->benches[b].arm_mask >> a & 1)
 			who[n++] = a;
 	cvb_plan_round(l->s->seed, l->s->number - 1, b, round, n, order);
 	for (size_t i = 0; i < n; i++) {
 		struct arm_run *a = &l->arms[who[order[i]]];
 		uint64_t start_ns = cvb_now_ns();
 
+		if (!cvb_session_in_round(p, b, who[order[i]], round))
+			continue;
 		if (a->measuring) {
 			cvb_progress_step("session %" PRIu64 "/%" PRIu64 "  %s  round %" PRIu64
 					  "/%" PRIu64 "  %s",
 					  l->s->number, p->sessions, bench->name, round + 1,
-					  rounds_of(p, b), a->arm->name);
-			r = sample_on(l, a, bench, round, i, err);
+					  cvb_profile_rounds(p, b), a->arm->name);
+			r = sample_on(l, a, b, round, position++, err);
 			if (r < 0)
 				return r;
 		}
@@ -387,9 +398,10 @@ static int run_round(struct live *l, size_t b, uint64_t round, struct cvb_err *e
 	return r < 0 ? r : cvb_journal_sync(l->s->journal, err);
 }
 
-static int finish_on(struct live *l, struct arm_run *a, const struct cvb_bench *bench,
-		     struct cvb_err *err)
+static int finish_on(struct live *l, struct arm_run *a, size_t b, struct cvb_err *err)
 {
+	const struct cvb_bench *bench = l->s->profile->benches[b].bench;
+	const char *fault = bounce_fault(a);
 	struct cvb_err why = {0};
 	int r;
 
@@ -398,8 +410,13 @@ static int finish_on(struct live *l, struct arm_run *a, const struct cvb_bench *
 	r = cvb_target_resume(a->target, err);
 	if (r < 0)
 		return r;
-	r = cvb_remote_verify(&a->target->client, &a->remote, SETUP_MS, &why);
-	if (is_fatal(r)) {
+	r = cvb_remote_verify(&a->target->client, &a->remote,
+			      cvb_profile_timeout_ms(l->s->profile, b), &why);
+	/* here, not only at the session's end: a benchmark that is kept by a later attempt must
+	 * carry the finding of the attempt that measured it */
+	if (r == 0 && fault)
+		r = cvb_err_set(&why, -EBADMSG, "%s", fault);
+	if (cvb_client_lost(r)) {
 		if (err)
 			*err = why;
 		return cvb_err_wrap(err, r, "%s on arm %s", bench->name, a->arm->name);
@@ -416,15 +433,17 @@ static int run_bench(struct live *l, size_t b, struct cvb_err *err)
 	const struct cvb_profile_bench *pb = &l->s->profile->benches[b];
 	int r = 0;
 
-	for (size_t a = 0; a < l->n_arms && r == 0; a++) {
+	for (size_t a = 0; a < l->n_arms; a++)
 		l->arms[a].measuring = false;
-		if (pb->arm_mask >> a & 1 && l->arms[a].target)
-			r = setup_on(l, &l->arms[a], pb, err);
-	}
-	for (uint64_t round = 0; round < rounds_of(l->s->profile, b) && r == 0; round++)
+	for (int local = 1; local >= 0; local--)
+		for (size_t a = 0; a < l->n_arms && r == 0; a++)
+			if (is_local(&l->arms[a]) == (local != 0) && pb->arm_mask >> a & 1 &&
+			    l->arms[a].target)
+				r = setup_on(l, &l->arms[a], b, err);
+	for (uint64_t round = 0; round < cvb_profile_rounds(l->s->profile, b) && r == 0; round++)
 		r = run_round(l, b, round, err);
 	for (size_t a = 0; a < l->n_arms && r == 0; a++)
-		r = finish_on(l, &l->arms[a], pb->bench, err);
+		r = finish_on(l, &l->arms[a], b, err);
 	if (r == 0)
 		r = note(l->s, "bench_end", json_pack("{s:s}", "bench", pb->bench->name), err);
 	return r < 0 ? r : cvb_journal_sync(l->s->journal, err);
@@ -437,7 +456,7 @@ static int run_arms(struct live *l, struct cvb_err *err)
 {
 	const struct cvb_profile *p = l->s->profile;
 	size_t order[CVB_PROFILE_MAX_BENCHES];
-	int r = note(l->s, "session", NULL, err);
+	int r = note(l->s, "session", json_object(), err);
 
 	for (size_t a = 0; a < l->n_arms && r == 0; a++) {
 		uint64_t start_ns = cvb_now_ns();
@@ -454,7 +473,7 @@ static int run_arms(struct live *l, struct cvb_err *err)
 	for (size_t a = 0; a < l->n_arms && r == 0; a++)
 		r = end_arm(l, &l->arms[a], err);
 	if (r == 0)
-		r = note(l->s, "session_end", NULL, err);
+		r = note(l->s, "session_end", json_object(), err);
 	return r < 0 ? r : cvb_journal_sync(l->s->journal, err);
 }
 

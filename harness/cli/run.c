@@ -101,6 +101,7 @@ static const struct cvb_opt opts[] = {
 struct job {
 	const struct conf *conf;
 	struct cvb_target *target;
+	struct cvb_arm arm; /* what -t and -g ask for */
 	const struct cvb_bench *bench[MAX_BENCHES];
 	json_t *options[MAX_BENCHES];
 	size_t n;
@@ -179,15 +180,19 @@ static int apply_set(struct job *job, const char *setting, struct cvb_err *err)
 /* --- one benchmark ------------------------------------------------------------------------------
  */
 
-static void add_result(struct job *job, const struct cvb_bench *b, const struct cvb_remote *remote,
+static void add_result(struct job *job, size_t i, const struct cvb_remote *remote,
 		       const char *outcome, const char *reason, json_t *metrics)
 {
-	json_t *row = json_pack("{s:s, s:O*, s:s, s:s?, s:b, s:b, s:o, s:O*, s:O*}", "name",
-				b->name, "options", remote ? remote->options : NULL, "outcome",
-				outcome, "reason", reason, "emulated", remote && remote->emulated,
-				"deterministic", remote && remote->deterministic, "metrics",
-				metrics, "notes", remote ? remote->notes : NULL, "iterations",
-				remote ? remote->iters : NULL);
+	/* not set up: what was asked for is all there is to tell */
+	json_t *options = remote ? remote->options : job->options[i];
+	bool emulated = remote ? remote->emulated
+			       : job->bench[i]->flags & CVB_BENCH_NEEDS_GPU && job->arm.gpu &&
+					 !strncmp(job->arm.gpu, "emu", 3);
+	json_t *row = json_pack(
+		"{s:s, s:O*, s:s, s:s?, s:b, s:b, s:o, s:O*, s:O*}", "name", job->bench[i]->name,
+		"options", options, "outcome", outcome, "reason", reason, "emulated", emulated,
+		"deterministic", remote && remote->deterministic, "metrics", metrics, "notes",
+		remote ? remote->notes : NULL, "iterations", remote ? remote->iters : NULL);
 
 	json_array_append_new(job->results, row);
 }
@@ -234,12 +239,33 @@ static json_t *metrics_json(const struct cvb_remote *remote, const json_t *rows)
 	return metrics;
 }
 
-static bool any_value_missing(const json_t *metrics)
+/* One sample without a value is one too many: which of the others could be believed? */
+static bool any_value_missing(const json_t *rows)
 {
-	for (size_t i = 0; i < json_array_size(metrics); i++)
-		if (json_is_null(json_object_get(json_array_get(metrics, i), "value")))
-			return true;
+	for (size_t i = 0; i < json_array_size(rows); i++) {
+		const json_t *values = json_object_get(json_array_get(rows, i), "values");
+
+		for (size_t v = 0; v < json_array_size(values); v++)
+			if (!json_is_number(json_array_get(values, v)))
+				return true;
+	}
 	return false;
+}
+
+/* A bounce arm whose pool was not seen in use did not measure what its label says. */
+static bool bounce_unseen(const struct job *job, const json_t *rows)
+{
+	static const char *const keys[] = {"used", "used_hiwater"};
+
+	if (!job->arm.bounce)
+		return false;
+	for (size_t i = 0; i < json_array_size(rows); i++)
+		for (size_t k = 0; k < CVB_ARRAY_LEN(keys); k++)
+			if (json_integer_value(json_object_get(
+				    json_object_get(json_array_get(rows, i), "swiotlb"), keys[k])) >
+			    0)
+				return false;
+	return true;
 }
 
 static int take_samples(struct job *job, struct cvb_remote *remote, json_t *rows,
@@ -249,15 +275,9 @@ static int take_samples(struct job *job, struct cvb_remote *remote, json_t *rows
 	unsigned timeout_ms = (unsigned)job->conf->timeout_s * 1000;
 	bool batch = remote->bench->mode == CVB_MODE_BATCH;
 	uint64_t n = job->conf->samples ? job->conf->samples : batch ? 5 : 1;
-	int r = 0;
+	int r;
 
-	if (batch) {
-		r = cvb_remote_calibrate(client, remote, timeout_ms, err);
-	} else {
-		remote->iters = json_array();
-		for (size_t i = 0; i < remote->n_cases; i++)
-			json_array_append_new(remote->iters, json_integer(1));
-	}
+	r = cvb_remote_calibrate(client, remote, timeout_ms, err);
 	for (uint64_t i = 0; r == 0 && i < n; i++) {
 		json_t *row = NULL;
 
@@ -273,12 +293,6 @@ static bool is_unsupported(int r)
 	return r == -EOPNOTSUPP || r == -ENODEV;
 }
 
-/* The connection or the target itself is lost: nothing more can be measured there. */
-static bool is_lost(int r)
-{
-	return r == -EPIPE || r == -EPROTO || r == -ETIMEDOUT || r == -EINTR || r == -ECONNRESET;
-}
-
 static int run_one(struct job *job, size_t i, struct cvb_err *err)
 {
 	const struct cvb_bench *b = job->bench[i];
@@ -289,7 +303,7 @@ static int run_one(struct job *job, size_t i, struct cvb_err *err)
 	char text[1024] = "";
 	struct cvb_setup setup = {.bench = b,
 				  .options = job->options[i],
-				  .gpu = job->conf->gpu,
+				  .gpu = job->arm.gpu,
 				  .peer = job->target->peer,
 				  .disk = job->target->disk,
 				  .threads = (unsigned)job->conf->threads,
@@ -308,26 +322,31 @@ static int run_one(struct job *job, size_t i, struct cvb_err *err)
 	if (r == 0 || untrusted) {
 		json_t *metrics = metrics_json(&remote, rows);
 
-		if (r == 0 && any_value_missing(metrics)) {
+		if (r == 0 && any_value_missing(rows)) {
 			untrusted = true;
 			snprintf(text, sizeof(text), "a value is missing or not finite");
+		} else if (r == 0 && bounce_unseen(job, rows)) {
+			untrusted = true;
+			snprintf(text, sizeof(text),
+				 "the guest's swiotlb pool was not seen in use, so its I/O was not "
+				 "bounced");
 		}
 		/* a wrong result never comes out as a number */
 		if (untrusted)
 			json_array_clear(metrics);
 		job->any_untrusted |= untrusted;
 		job->any_ok |= !untrusted;
-		add_result(job, b, &remote, untrusted ? "untrusted" : "ok", untrusted ? text : NULL,
+		add_result(job, i, &remote, untrusted ? "untrusted" : "ok", untrusted ? text : NULL,
 			   metrics);
 		r = 0;
 	} else if (is_unsupported(r)) {
-		add_result(job, b, set_up ? &remote : NULL, "unsupported", text, json_array());
+		add_result(job, i, set_up ? &remote : NULL, "unsupported", text, json_array());
 		r = 0;
-	} else if (is_lost(r) || r == -EINVAL) {
+	} else if (cvb_client_lost(r) || r == -EINVAL) {
 		*err = why;
 	} else {
 		job->any_failed = true;
-		add_result(job, b, set_up ? &remote : NULL, "failed", text, json_array());
+		add_result(job, i, set_up ? &remote : NULL, "failed", text, json_array());
 		r = 0;
 	}
 	if (set_up && r == 0)
@@ -394,13 +413,19 @@ static void print_table(const struct job *job, const json_t *doc)
 	const json_t *env = json_object_get(doc, "environment");
 	const json_t *labels = json_object_get(env, "labels");
 	const char *accel = json_string_value(json_object_get(labels, "accel"));
+	const char *tee = json_string_value(json_object_get(labels, "tee"));
 	size_t i, j;
 	json_t *b, *m;
 
-	printf("target %s%s%s%s\n", json_string_value(json_object_get(labels, "target")),
+	printf("target %s%s%s%s%s%s%s\n", json_string_value(json_object_get(labels, "target")),
 	       accel ? ", accel " : "", accel ? accel : "",
 	       accel && !strcmp(accel, "tcg") ? " (software emulation: says nothing about speed)"
-					      : "");
+					      : "",
+	       json_is_true(json_object_get(labels, "bounce"))
+		       ? ", bounce (a normal VM forced through bounce buffers)"
+		       : "",
+	       tee && strcmp(tee, "none") != 0 ? ", tee " : "",
+	       tee && strcmp(tee, "none") != 0 ? tee : "");
 	json_array_foreach (job->results, i, b) {
 		const char *outcome = json_string_value(json_object_get(b, "outcome"));
 		const char *reason = json_string_value(json_object_get(b, "reason"));
@@ -434,7 +459,7 @@ static json_t *document(struct job *job, json_t *env)
 static int measure(struct job *job, struct cvb_err *err)
 {
 	_cleanup_json_ json_t *env = NULL, *doc = NULL;
-	int r = cvb_client_call(&job->target->client, "fingerprint", NULL, 30000, &env, err);
+	int r = cvb_client_fingerprint(&job->target->client, 30000, &env, err);
 
 	for (size_t i = 0; r == 0 && i < job->n; i++)
 		r = run_one(job, i, err);
@@ -484,16 +509,17 @@ static int run_on_target(struct job *job, struct cvb_err *err)
 	char scratch[] = "cvmbench-scratch-XXXXXX";
 	struct cvb_target_env env = {.label = "run", .scratch_dir = scratch};
 	struct cvb_peer peer = {0};
-	struct cvb_arm arm;
-	int r = cvb_arm_parse(&arm, job->conf->target, err);
+	int r = cvb_arm_parse(&job->arm, job->conf->target, err);
 
+	if (r == 0 && job->conf->gpu)
+		r = cvb_opt_set(cvb_arm_opts, &job->arm, "gpu", job->conf->gpu, err);
 	if (r < 0)
 		return r;
 	/* in the current folder, not in /tmp: that is often memory, and this is for disk I/O */
 	if (!mkdtemp(scratch)) {
 		r = cvb_err_set(err, -errno, "cannot make a scratch folder here: %s",
 				strerror(errno));
-		cvb_arm_done(&arm);
+		cvb_arm_done(&job->arm);
 		return r;
 	}
 	_cleanup_free_ char *full = realpath(scratch, NULL);
@@ -502,13 +528,13 @@ static int run_on_target(struct job *job, struct cvb_err *err)
 	r = start_peer(job, &peer, err);
 	env.peer_port = peer.port;
 	if (r == 0)
-		r = cvb_target_start(&job->target, &arm, &env, err);
+		r = cvb_target_start(&job->target, &job->arm, &env, err);
 	if (r == 0)
 		r = measure(job, err);
 	job->target = cvb_target_stop(job->target);
 	cvb_peer_stop(&peer);
 	cvb_remove_tree(scratch);
-	cvb_arm_done(&arm);
+	cvb_arm_done(&job->arm);
 	return r;
 }
 

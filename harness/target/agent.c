@@ -292,9 +292,6 @@ static int answer(struct agent *a, const json_t *request, struct cvb_err *err)
 
 	if (r < 0) {
 		cvb_err_text(&why, text, sizeof(text));
-		for (char *p = text; *p; p++) /* JSON must be UTF-8; a path need not be */
-			if (*p & 0x80)
-				*p = '?';
 		reply = json_pack("{s:O?, s:b, s:{s:s, s:s}}", "id", id, "ok", 0, "error", "errno",
 				  cvb_errno_name(r), "text", text);
 	} else {

@@ -116,6 +116,42 @@ const struct cvb_opt cvb_arm_opts[] = {
 	CVB_OPT_END,
 };
 
+/* Keys that a local arm has a use for. */
+static bool key_of_local(const char *name)
+{
+	static const char *const keys[] = {"target", "like", "aa_of", "gpu"};
+
+	for (size_t i = 0; i < CVB_ARRAY_LEN(keys); i++)
+		if (!strcmp(keys[i], name))
+			return true;
+	return false;
+}
+
+/* A knob that has no effect must not look as if it had one. */
+static int check_local(const struct cvb_arm *arm, struct cvb_err *err)
+{
+	struct cvb_arm plain = {0};
+	_cleanup_json_ json_t *set = NULL, *unset = NULL;
+	const char *key;
+	json_t *v;
+	int r = cvb_opts_defaults(cvb_arm_opts, &plain, err);
+
+	if (r < 0)
+		return r;
+	set = cvb_opts_to_json(cvb_arm_opts, arm);
+	unset = cvb_opts_to_json(cvb_arm_opts, &plain);
+	cvb_arm_done(&plain);
+	json_object_foreach (set, key, v) {
+		if (!key_of_local(key) && !json_equal(v, json_object_get(unset, key)))
+			return cvb_err_set(
+				err, -EINVAL,
+				"%s has no meaning for target = local: it is for target = "
+				"qemu",
+				key);
+	}
+	return 0;
+}
+
 int cvb_arm_check(const struct cvb_arm *arm, struct cvb_err *err)
 {
 	bool qemu = !strcmp(arm->target, "qemu");
@@ -128,8 +164,8 @@ int cvb_arm_check(const struct cvb_arm *arm, struct cvb_err *err)
 			err, -EINVAL,
 			"tee = %s needs target = qemu: a host cannot be made confidential",
 			cvb_tee_names[arm->tee]);
-	if (!qemu && arm->bounce)
-		return cvb_err_set(err, -EINVAL, "bounce = on needs target = qemu");
+	if (!qemu)
+		return check_local(arm, err);
 	if (arm->tee != CVB_TEE_NONE && arm->bounce)
 		return cvb_err_set(
 			err, -EINVAL,

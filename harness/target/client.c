@@ -9,11 +9,15 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define MAX_SERIES  16384
+#define MAX_SERIES  1024
+#define MAX_ITERS   (INT64_C(1) << 40)
 #define MAX_NOTES   64
 #define TEARDOWN_MS 30000
 #define MAX_TEXT    512
 #define MAX_PARAMS  16
+
+/* Characters of parameter names and words, and of keys. */
+#define PLAIN_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 
 void cvb_client_init(struct cvb_client *c, int rfd, int wfd)
 {
@@ -61,11 +65,18 @@ int cvb_client_wait_ready(struct cvb_client *c, unsigned timeout_ms, struct cvb_
 	return 0;
 }
 
-/* The errno that an agent's error names; anything it may not claim becomes -EREMOTEIO. */
+bool cvb_client_lost(int code)
+{
+	return code == -EPIPE || code == -EPROTO || code == -ETIMEDOUT || code == -EINTR ||
+	       code == -ENOMEM;
+}
+
+/* The errno that an agent's error names; anything it may not claim becomes -EREMOTEIO: no code that
+ * cvb_client_lost takes for a lost target. */
 static int remote_code(const char *name)
 {
-	static const int known[] = {EOPNOTSUPP, ENODEV, EINVAL, EBADMSG, ENOMEM, ETIMEDOUT,
-				    E2BIG,	ENOSPC, EACCES, EPERM,	 EIO};
+	static const int known[] = {EOPNOTSUPP, ENODEV, EINVAL, EBADMSG, E2BIG,
+				    ENOSPC,	EACCES, EPERM,	EIO};
 
 	for (size_t i = 0; name && i < CVB_ARRAY_LEN(known); i++)
 		if (!strcmp(name, cvb_errno_name(known[i])))
@@ -120,6 +131,54 @@ int cvb_client_call(struct cvb_client *c, const char *op, json_t *args, unsigned
 	return 0;
 }
 
+/* --- the environment record ------------------------------------------------------------------ */
+
+#define ENVIRONMENT_DEPTH 4
+#define ENVIRONMENT_NODES 512
+
+/* A copy of what is plain and small: flat texts, numbers, words; deeper or longer parts are left
+ * out. */
+static json_t *take_plain(const json_t *v, unsigned depth, unsigned *left)
+{
+	const char *key;
+	json_t *taken, *child;
+	size_t i;
+
+	if (!*left)
+		return NULL;
+	--*left;
+	if (json_is_string(v))
+		return clean_text(v);
+	if (json_is_number(v) || json_is_boolean(v) || json_is_null(v))
+		return json_incref((json_t *)(uintptr_t)v);
+	if (!depth)
+		return NULL;
+	if (json_is_array(v)) {
+		taken = json_array();
+		json_array_foreach (v, i, child)
+			json_array_append_new(taken, take_plain(child, depth - 1, left));
+		return taken;
+	}
+	taken = json_object();
+	json_object_foreach ((json_t *)(uintptr_t)v, key, child)
+		if (strlen(key) <= 40 && key[strspn(key, PLAIN_CHARS)] == '\0')
+			json_object_set_new(taken, key, take_plain(child, depth - 1, left));
+	return taken;
+}
+
+int cvb_client_fingerprint(struct cvb_client *c, unsigned timeout_ms, json_t **ret,
+			   struct cvb_err *err)
+{
+	_cleanup_json_ json_t *result = NULL;
+	unsigned left = ENVIRONMENT_NODES;
+	int r = cvb_client_call(c, "fingerprint", NULL, timeout_ms, &result, err);
+
+	if (r < 0)
+		return r;
+	*ret = take_plain(result, ENVIRONMENT_DEPTH, &left);
+	return *ret ? 0 : cvb_err_set(err, -ENOMEM, "out of memory");
+}
+
 /* --- checked benchmark calls ------------------------------------------------------------------ */
 
 /* Parameters may only be a flat object of numbers and plain, short words. */
@@ -134,12 +193,10 @@ static int check_params(const json_t *params, struct cvb_err *err)
 		return cvb_err_set(err, -EPROTO,
 				   "the agent sent series parameters of a wrong shape");
 	json_object_foreach ((json_t *)(uintptr_t)params, key, v) {
-		static const char ok[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-					 "0123456789_.-";
 		const char *text = json_string_value(v);
 
-		if (strlen(key) > 40 || key[strspn(key, ok)] ||
-		    (text && (strlen(text) > 60 || text[strspn(text, ok)])) ||
+		if (strlen(key) > 40 || key[strspn(key, PLAIN_CHARS)] ||
+		    (text && (strlen(text) > 60 || text[strspn(text, PLAIN_CHARS)])) ||
 		    (!text && !json_is_number(v) && !json_is_boolean(v)))
 			return cvb_err_set(err, -EPROTO,
 					   "the agent sent a series parameter that is "
@@ -160,13 +217,32 @@ static const struct cvb_metric *known_metric(const struct cvb_bench *bench, cons
 	return NULL;
 }
 
+/* A series that is announced twice could not be told apart later. */
+static int check_new(json_t *seen, const struct cvb_metric *m, const json_t *params,
+		     struct cvb_err *err)
+{
+	_cleanup_free_ char *key = json_is_object(params)
+					   ? json_dumps(params, JSON_COMPACT | JSON_SORT_KEYS)
+					   : strdup("");
+	_cleanup_free_ char *whole = key ? cvb_strf("%s%s", m->name, key) : NULL;
+
+	if (!whole)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	if (json_object_get(seen, whole))
+		return cvb_err_set(err, -EPROTO, "the agent announced a series twice");
+	json_object_set_new(seen, whole, json_true());
+	return 0;
+}
+
 static int take_series(struct cvb_remote *remote, const json_t *list, struct cvb_err *err)
 {
+	_cleanup_json_ json_t *seen = NULL;
 	size_t n = json_array_size(list);
 
 	if (!n || n > MAX_SERIES)
 		return cvb_err_set(err, -EPROTO, "the agent announced %zu series", n);
 	remote->series = json_array();
+	seen = json_object();
 	for (size_t i = 0; i < n; i++) {
 		const json_t *s = json_array_get(list, i);
 		json_t *params = json_object_get(s, "params");
@@ -179,6 +255,8 @@ static int take_series(struct cvb_remote *remote, const json_t *list, struct cvb
 					   "the agent announced a metric that %s does not have",
 					   remote->bench->name);
 		r = check_params(params, err);
+		if (r == 0)
+			r = check_new(seen, m, params, err);
 		if (r < 0)
 			return r;
 		json_array_append_new(
@@ -267,10 +345,10 @@ int cvb_remote_calibrate(struct cvb_client *c, struct cvb_remote *remote, unsign
 		return cvb_err_set(err, -EPROTO,
 				   "the agent sent a wrong number of iteration counts");
 	for (size_t i = 0; i < remote->n_cases; i++)
-		if (json_integer_value(json_array_get(iters, i)) < 1)
+		if (json_integer_value(json_array_get(iters, i)) < 1 ||
+		    json_integer_value(json_array_get(iters, i)) > MAX_ITERS)
 			return cvb_err_set(err, -EPROTO,
-					   "the agent sent an iteration count that is "
-					   "not a positive number");
+					   "the agent sent an iteration count out of range");
 	json_decref(remote->iters);
 	remote->iters = json_incref(iters);
 	return 0;

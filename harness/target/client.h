@@ -29,6 +29,16 @@ CVB_MUST_CHECK int cvb_client_wait_ready(struct cvb_client *c, unsigned timeout_
 CVB_MUST_CHECK int cvb_client_call(struct cvb_client *c, const char *op, json_t *args,
 				   unsigned timeout_ms, json_t **ret, struct cvb_err *err);
 
+/* The other side's environment record, cleaned and cut to what is plain and small.  New reference.
+ */
+CVB_MUST_CHECK int cvb_client_fingerprint(struct cvb_client *c, unsigned timeout_ms, json_t **ret,
+					  struct cvb_err *err);
+
+/* Does this error of a call mean that the target itself is lost (or that we were told to stop), so
+ * that nothing more can be measured there?  Other errors are the agent's own, told over a good
+ * line. */
+bool cvb_client_lost(int code);
+
 /* A benchmark set up at the other side. */
 struct cvb_remote {
 	const struct cvb_bench *bench;
@@ -55,7 +65,8 @@ struct cvb_setup {
 CVB_MUST_CHECK int cvb_remote_setup(struct cvb_client *c, const struct cvb_setup *setup,
 				    struct cvb_remote *ret, struct cvb_err *err);
 
-/* Calibrate there; fills remote->iters. */
+/* Calibrate there; fills remote->iters.  SELF_TIMED benchmarks have nothing to calibrate: all ones.
+ */
 CVB_MUST_CHECK int cvb_remote_calibrate(struct cvb_client *c, struct cvb_remote *remote,
 					unsigned timeout_ms, struct cvb_err *err);
 

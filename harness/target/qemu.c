@@ -17,8 +17,9 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#define SOCKET_MS      10000
-#define STATUS_LOOK_NS (500 * CVB_NS_PER_MS)
+#define SOCKET_MS	  10000
+#define MAX_CONSOLE_BYTES (16 << 20) /* a guest must not fill the disk with its console */
+#define STATUS_LOOK_NS	  (500 * CVB_NS_PER_MS)
 
 struct qemu {
 	struct cvb_proc proc;
@@ -26,8 +27,9 @@ struct qemu {
 	bool qmp_open;
 	bool stopping;
 	bool paused;
-	uint64_t looked_ns; /* when the run state was asked for last */
-	char *run_dir;	    /* sockets and QEMU's stderr; short path, since a socket's is limited */
+	bool internal_error; /* seen in that run state: KVM cannot run this guest here */
+	uint64_t looked_ns;  /* when the run state was asked for last */
+	char *run_dir; /* sockets and QEMU's stderr; short path, since a socket's is limited */
 	char *kernel, *initrd, *disk, *console, *stderr_path, *qmp_path, *agent_path;
 };
 
@@ -87,6 +89,7 @@ static int guest_alive(void *ctx, struct cvb_err *err)
 	struct cvb_target *t = ctx;
 	struct qemu *q = t->state;
 	uint64_t now_ns = cvb_now_ns();
+	struct stat st;
 	char status[64];
 	int r;
 
@@ -97,6 +100,9 @@ static int guest_alive(void *ctx, struct cvb_err *err)
 	if (!q->qmp_open || now_ns - q->looked_ns < STATUS_LOOK_NS)
 		return 0;
 	q->looked_ns = now_ns;
+	if (stat(q->console, &st) == 0 && st.st_size > MAX_CONSOLE_BYTES)
+		return cvb_err_set(err, -EPIPE, "the guest of arm %s floods its console (%s)",
+				   t->arm->name, q->console);
 	r = cvb_qmp_status(&q->qmp, status, sizeof(status), err);
 	if (r < 0) {
 		/* it may have died between the two looks */
@@ -104,9 +110,9 @@ static int guest_alive(void *ctx, struct cvb_err *err)
 			return died(t, err);
 		return r;
 	}
-	if (!strcmp(status, "internal-error") || !strcmp(status, "guest-panicked") ||
-	    !strcmp(status, "io-error"))
-		return cvb_err_set(err, -EREMOTEIO, "the guest of arm %s stopped in run state %s",
+	q->internal_error = !strcmp(status, "internal-error");
+	if (q->internal_error || !strcmp(status, "guest-panicked") || !strcmp(status, "io-error"))
+		return cvb_err_set(err, -EPIPE, "the guest of arm %s stopped in run state %s",
 				   t->arm->name, status);
 	return 0;
 }
@@ -209,7 +215,8 @@ static int launch(struct cvb_target *t, struct cvb_err *err)
 				     .disk = q->disk,
 				     .console = q->console,
 				     .qmp_socket = q->qmp_path,
-				     .agent_socket = q->agent_path};
+				     .agent_socket = q->agent_path,
+				     .reach_host = t->env.peer_port != 0};
 	int r = cvb_qemu_argv(&plan, &argv, err);
 
 	if (r == 0) {
@@ -303,7 +310,8 @@ static void stop(struct cvb_target *t)
 
 static int start(struct cvb_target *t, struct cvb_err *err)
 {
-	bool may_fall_back = t->arm->accel == CVB_ACCEL_AUTO;
+	/* not for a confidential guest: it is nothing without KVM */
+	bool may_fall_back = t->arm->accel == CVB_ACCEL_AUTO && t->arm->tee == CVB_TEE_NONE;
 	struct qemu *q = calloc(1, sizeof(*q));
 	int r;
 
@@ -314,7 +322,7 @@ static int start(struct cvb_target *t, struct cvb_err *err)
 	if (r < 0)
 		return r;
 	r = boot(t, err);
-	if (r < 0 && r != -EINTR && may_fall_back && t->accel == CVB_ACCEL_KVM) {
+	if (r < 0 && may_fall_back && t->accel == CVB_ACCEL_KVM && q->internal_error) {
 		char why[512];
 
 		cvb_err_text(err, why, sizeof(why));

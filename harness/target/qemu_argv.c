@@ -97,7 +97,8 @@ static void add_devices(const struct cvb_qemu_plan *p, struct cvb_argv *a)
 	cvb_argv_add(a, "-device");
 	cvb_argv_addf(a, "virtio-blk-pci,drive=disk0,iothread=io0%s", dma);
 	cvb_argv_add(a, "-netdev");
-	cvb_argv_add(a, "user,id=net0,restrict=off");
+	/* off opens all of the host's loopback to the guest, and the network: only with a peer */
+	cvb_argv_addf(a, "user,id=net0,restrict=%s", p->reach_host ? "off" : "on");
 	cvb_argv_add(a, "-device");
 	cvb_argv_addf(a, "virtio-net-pci,netdev=net0,romfile=%s", dma);
 }

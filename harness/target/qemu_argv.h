@@ -11,6 +11,8 @@
 #include "core/proc.h"
 #include "target/arm.h"
 
+#include <stdbool.h>
+
 struct cvb_qemu_plan {
 	const struct cvb_arm *arm;
 	enum cvb_accel accel; /* KVM or TCG, resolved */
@@ -21,6 +23,8 @@ struct cvb_qemu_plan {
 	const char *console;	/* file for the serial console */
 	const char *qmp_socket; /* unix socket path */
 	const char *agent_socket;
+	bool reach_host; /* the guest may talk to the host's loopback: it has a network peer there
+			  */
 };
 
 /* Name of the virtio-serial port that the guest's agent opens. */

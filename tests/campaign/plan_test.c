@@ -11,23 +11,40 @@
 
 #include <string.h>
 
-/* Over each block of n rounds every arm stands in every position exactly once. */
+/* Over each block of 2 n rounds every arm stands in every position exactly twice. */
 static void every_arm_stands_in_every_position(void **state)
 {
 	(void)state;
-	for (size_t n = 1; n <= 8; n++) {
+	for (size_t n = 3; n <= 8; n++) {
 		for (uint64_t block = 0; block < 50; block++) {
 			unsigned seen[8][8] = {{0}};
 			size_t order[8];
 
-			for (uint64_t r = 0; r < n; r++) {
-				cvb_plan_round(42, 1, 2, block * n + r, n, order);
+			for (uint64_t r = 0; r < 2 * n; r++) {
+				cvb_plan_round(42, 1, 2, block * 2 * n + r, n, order);
 				for (size_t pos = 0; pos < n; pos++)
 					seen[order[pos]][pos]++;
 			}
 			for (size_t a = 0; a < n; a++)
 				for (size_t pos = 0; pos < n; pos++)
-					assert_int_equal(seen[a][pos], 1);
+					assert_int_equal(seen[a][pos], 2);
+		}
+	}
+}
+
+/* Within each pair of rounds every arm is once before and once after every other, also when some
+ * arms rest in one of the rounds: what is left out does not change the order of the others. */
+static void every_pair_is_balanced(void **state)
+{
+	(void)state;
+	for (size_t n = 2; n <= 8; n++) {
+		for (uint64_t pair = 0; pair < 60; pair++) {
+			size_t first[8], second[8];
+
+			cvb_plan_round(3, 2, 1, 2 * pair, n, first);
+			cvb_plan_round(3, 2, 1, 2 * pair + 1, n, second);
+			for (size_t i = 0; i < n; i++)
+				assert_int_equal(first[i], second[n - 1 - i]);
 		}
 	}
 }
@@ -76,6 +93,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_arm_stands_in_every_position),
+		cmocka_unit_test(every_pair_is_balanced),
 		cmocka_unit_test(two_arms_flip_a_coin),
 		cmocka_unit_test(seed_session_and_bench_all_matter),
 		cmocka_unit_test(seeds_survive_json),

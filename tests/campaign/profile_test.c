@@ -53,8 +53,9 @@ static void good_profile(void **state)
 	assert_int_equal(p->n_benches, 2);
 	assert_int_equal(p->benches[0].arm_mask, 0xf);
 	assert_int_equal(p->benches[1].arm_mask, 0x5);
-	assert_int_equal(cvb_profile_rounds(p, 1, 0), 9);
-	assert_int_equal(cvb_profile_rounds(p, 1, 1), 3); /* A/A: a third */
+	assert_int_equal(cvb_profile_rounds(p, 0), 12);
+	assert_int_equal(cvb_profile_rounds(p, 1), 9);
+	assert_int_equal(cvb_profile_timeout_ms(p, 1), 600000);
 	assert_string_equal(json_string_value(json_object_get(p->benches[1].options, "max_size")),
 			    "1MiB");
 	cvb_profile_free(p);
@@ -92,6 +93,12 @@ static void each_mistake_is_named_with_its_line(void **state)
 		{HEAD
 		 "[bench null.nop]\n[gate g]\nmetric = null.nop/cost\narm = vm\nbase = native\n",
 		 "unknown arm \"vm\""},
+		{HEAD "[bench null.nop]\n[gate g]\nmetric = null.nop/cost\narm = aa\nbase = aa\n",
+		 "both aa"},
+		{HEAD "[arm bb]\naa_of = bb\n[bench null.nop]\n", "its own A/A arm"},
+		{HEAD "[arm vm]\ntarget = qemu\n[arm bb]\naa_of = vm\n[bench null.nop]\n",
+		 "but target differs"},
+		{HEAD "[arm x]\nmemory = 2GiB\n[bench null.nop]\n", "memory has no meaning"},
 		{HEAD "[bench null.nop]\n[gate g]\nmargin = -1\n", "out of range"},
 		{HEAD "[banch null.nop]\n", "unknown section [banch null.nop]"},
 		{HEAD "[bench null.nop]\njust words\n", "p.ini:7: expected [section], key = value"},

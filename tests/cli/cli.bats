@@ -124,6 +124,33 @@ setup() {
     [[ "$stderr" == *--resume* ]]
 }
 
+@test "a folder with other things in it is never taken for a bundle" {
+    mkdir -p home/scratch
+    echo precious >home/scratch/data
+    run -2 --separate-stderr "$CVB" certify "$local_profile" -o home
+    [[ "$stderr" == *"not empty"* ]]
+    [ "$(cat home/scratch/data)" = precious ]
+    [ "$(ls home)" = scratch ]
+}
+
+@test "resume does not touch what is not a journal" {
+    mkdir b
+    cp "$local_profile" b/profile.ini
+    printf 'some text\nwithout an end' >victim
+    cp victim b/journal.jsonl
+    run -2 --separate-stderr "$CVB" certify --resume b
+    cmp victim b/journal.jsonl
+    rm b/journal.jsonl
+    mkfifo b/journal.jsonl
+    run -2 --separate-stderr timeout 10 "$CVB" report b
+}
+
+@test "text from a file cannot command the terminal" {
+    printf '[profile]\n[\033[31mevil]\n' >p.ini
+    run -2 --separate-stderr "$CVB" certify p.ini
+    [[ "$stderr" != *$'\033'* ]]
+}
+
 @test "the same seed measures in the same order" {
     for i in 1 2; do
         "$CVB" certify "$local_profile" -o "b$i" --seed 99 -q >/dev/null || true

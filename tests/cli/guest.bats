@@ -10,6 +10,9 @@ setup() {
     root=$BATS_TEST_DIRNAME/../..
     : "${CVB:=$root/build/cvmbench}"
     cd "$BATS_TEST_TMPDIR" || return 1
+    # sockets of running guests go here, so that teardown sees ours only
+    export TMPDIR=$BATS_TEST_TMPDIR/t
+    mkdir -p "$TMPDIR"
     cat >vm.ini <<'INI'
 [profile]
 name = vm
@@ -29,7 +32,7 @@ INI
 # Nothing of ours may be left when a test ends.
 teardown() {
     ! pgrep -f "qemu-system.*$BATS_TEST_TMPDIR"
-    ! ls -d "${TMPDIR:-/tmp}"/cvmbench-?????? 2>/dev/null
+    ! ls -d "$BATS_TEST_TMPDIR"/t/cvmbench-* 2>/dev/null
 }
 
 @test "a program runs in the guest, and its status comes back" {
@@ -38,6 +41,17 @@ teardown() {
     [[ "$stderr" == *"under tcg"* || "$stderr" == *"under kvm"* ]]
     run -6 --separate-stderr "$CVB" vm run vm.ini vm -- false
     [[ "$stderr" == *"status 1"* ]]
+}
+
+@test "a guest without a network peer cannot reach the host" {
+    mkdir web
+    echo host-secret >web/secret
+    busybox httpd -f -p 127.0.0.1:18099 -h web &
+    server=$!
+    run --separate-stderr "$CVB" vm run vm.ini vm -- wget -q -T 3 -O - http://10.0.2.2:18099/secret
+    kill $server
+    [ "$status" -eq 6 ]
+    [[ "$output" != *host-secret* ]]
 }
 
 @test "vm argv prints the line that is run" {

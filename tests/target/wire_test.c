@@ -157,6 +157,36 @@ static void deep_nesting_does_not_exhaust_the_stack(void **state)
 	close_pair(&p);
 }
 
+/* An environment record is cut to what is plain and small. */
+static void environment_is_cleaned(void **state)
+{
+	struct cvb_err err = {0};
+	char deep[5000] =
+		"{\"id\":1,\"ok\":true,\"result\":{\"a b\":1,\"os\":\"x\\u001by\",\"n\":3,"
+		"\"deep\":";
+	struct pair p;
+	json_t *env;
+
+	(void)state;
+	for (int i = 0; i < 1000; i++)
+		strncat(deep, "[", sizeof(deep) - strlen(deep) - 1);
+	for (int i = 0; i < 1000; i++)
+		strncat(deep, "]", sizeof(deep) - strlen(deep) - 1);
+	strncat(deep, "}}\n", sizeof(deep) - strlen(deep) - 1);
+	open_pair(&p);
+	say(&p, deep);
+	assert_int_equal(cvb_client_fingerprint(&p.client, 2000, &env, &err), 0);
+	assert_null(json_object_get(env, "a b"));
+	assert_string_equal(json_string_value(json_object_get(env, "os")), "x?y");
+	assert_int_equal(json_integer_value(json_object_get(env, "n")), 3);
+	char *text = json_dumps(env, JSON_COMPACT);
+
+	assert_true(strlen(text) < 100);
+	free(text);
+	json_decref(env);
+	close_pair(&p);
+}
+
 /* Each reply to "setup" that a hostile agent may think of must end in an error. */
 static void lying_setup_is_refused(void **state)
 {
@@ -174,6 +204,8 @@ static void lying_setup_is_refused(void **state)
 		OK("{\"series\":[{\"metric\":\"null.nop/<script>\"}],\"cases\":1}"),
 		OK("{\"series\":[{\"metric\":\"mem.stream/triad\"}],\"cases\":1}"),
 		OK("{\"series\":[{\"metric\":7}],\"cases\":1}"),
+		OK("{\"series\":[{\"metric\":\"null.nop/cost\"},{\"metric\":\"null.nop/cost\"}],"
+		   "\"cases\":2}"),
 		OK("{\"series\":[{\"metric\":\"null.nop/cost\",\"params\":[1]}],\"cases\":1}"),
 		OK("{\"series\":[{\"metric\":\"null.nop/cost\",\"params\":{\"a b\":1}}],\"cases\":1}"),
 		OK("{\"series\":[{\"metric\":\"null.nop/cost\",\"params\":{\"a\":{\"b\":1}}}],\"cases\":1}"),
@@ -238,7 +270,7 @@ static void remote_errors_are_cleaned(void **state)
 	say(&p,
 	    "{\"id\":1,\"ok\":false,\"error\":{\"errno\":\"EOPNOTSUPP\",\"text\":\"no\\u001b[2J\"}}\n"
 	    "{\"id\":2,\"ok\":false,\"error\":{\"errno\":\"EPIPE\",\"text\":\"x\"}}\n"
-	    "{\"id\":3,\"ok\":false}\n");
+	    "{\"id\":3,\"ok\":false,\"error\":{\"errno\":\"ETIMEDOUT\",\"text\":\"x\"}}\n");
 	assert_int_equal(cvb_client_call(&p.client, "x", NULL, 2000, &ret, &err), -EOPNOTSUPP);
 	cvb_err_text(&err, text, sizeof(text));
 	assert_string_equal(text, "no?[2J");
@@ -291,6 +323,7 @@ int main(void)
 		cmocka_unit_test(endless_line_is_cut_off),
 		cmocka_unit_test(nonsense_is_refused_and_shown_clean),
 		cmocka_unit_test(deep_nesting_does_not_exhaust_the_stack),
+		cmocka_unit_test(environment_is_cleaned),
 		cmocka_unit_test(lying_setup_is_refused),
 		cmocka_unit_test(lying_samples_are_refused),
 		cmocka_unit_test(remote_errors_are_cleaned),
