@@ -136,6 +136,12 @@ install: $(B)/cvmbench
 		$(DESTDIR)$(PREFIX)/share/cvmbench/scripts/
 	install -m 644 $(wildcard docs/man/*.1) $(DESTDIR)$(PREFIX)/share/man/man1/
 
+# --- comparisons with other tools and with limits: benchmarks, not tests ---------------------------------
+
+.PHONY: check-crypto
+check-crypto: $(B)/cvmbench
+	@ci/check-crypto
+
 # --- housekeeping ---------------------------------------------------------------------------------------
 
 .PHONY: lint format clean help
@@ -153,6 +159,7 @@ help:
 	@echo 'make                build build/cvmbench (CC=clang, SAN=address,undefined, OPT=…)'
 	@echo 'make certify        install what is missing, build, boot VMs, measure, judge, report'
 	@echo 'make test           install what is missing, run every test'
+	@echo 'make check-crypto   confidential copies of the emulated GPU against openssl speed'
 	@echo 'make lint           formatting, banned calls, shell scripts, commit subjects'
 	@echo 'make install PREFIX=/usr/local [DESTDIR=…]'
 	@echo 'make format         clang-format the tree'

@@ -110,6 +110,8 @@ struct emu_engine {
 	struct emu_signal signal;
 	pthread_t thread;
 	bool started;
+	cpu_set_t cpus; /* that the thread may run on */
+	int kept_off;	/* of these, the one it leaves to the caller; -1 for none */
 
 	struct emu_slot *ring;	 /* EMU_SLOTS of it, private memory */
 	struct emu_slot *bounce; /* the same in shared memory; only with cc=on */

@@ -9,6 +9,7 @@
 #include "gpu/emu.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -208,12 +209,30 @@ static void *engine_main(void *arg)
 	}
 }
 
+/*
+ * A device's copy engine takes no time from the caller's CPU: keep its thread off it.  Left alone,
+ * the scheduler now and then lets the two sides share a CPU for a whole run, at half the speed.
+ */
+static void keep_off_caller(struct emu_engine *e)
+{
+	int cpu = sched_getcpu();
+	cpu_set_t others = e->cpus;
+
+	if (cpu < 0 || cpu == e->kept_off || cpu >= CPU_SETSIZE)
+		return;
+	e->kept_off = cpu;
+	CPU_CLR((size_t)cpu, &others);
+	if (CPU_COUNT(&others) > 0) /* refused or alone: they share, as before */
+		(void)pthread_setaffinity_np(e->thread, sizeof(others), &others);
+}
+
 int emu_engine_staged(struct emu_engine *e, uint8_t *device, uint8_t *host, size_t bytes,
 		      struct cvb_err *err)
 {
 	size_t chunks = (bytes + EMU_CHUNK_BYTES - 1) / EMU_CHUNK_BYTES;
 
 	pthread_mutex_lock(&e->busy);
+	keep_off_caller(e);
 	e->job = (struct emu_job){
 		.device = device,
 		.host = host,
@@ -270,6 +289,8 @@ int emu_engine_init(struct emu_engine *e, enum cvb_gpu_dir dir, bool cc, const c
 
 	e->dir = dir;
 	e->probe = probe;
+	e->cpus = *cpus;
+	e->kept_off = -1;
 	pthread_mutex_init(&e->busy, /* attr= */ NULL);
 	emu_signal_init(&e->signal);
 	/* with cc=on there is no private staging memory: nothing could cross in clear */
