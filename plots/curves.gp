@@ -40,6 +40,7 @@ set xtics nomirror rotate by -30
 set ytics nomirror
 set grid lt 1 lw 0.6 lc rgb 'gray'
 set border 3
+set rmargin 4 # room for the last, slanted label
 set offsets graph 0.02, graph 0.02, 0, 0
 set key above left horizontal noenhanced Left reverse samplen 2
 plot for [i = 0 : arms - 1] ARG1 index i using 1:2:3:4 with yerrorlines \

@@ -84,6 +84,8 @@ const char *cvb_value_text(double value, const char *unit, char *buf, size_t buf
 		si_text(value, "bit/s", buf, buf_bytes);
 	else if (!strcmp(unit, "ns"))
 		ns_text(value, buf, buf_bytes);
+	else if (!strcmp(unit, "ratio") || !strcmp(unit, "count"))
+		snprintf(buf, buf_bytes, "%.4g", value); /* the metric's name says of what */
 	else
 		snprintf(buf, buf_bytes, "%.4g %s", value, unit);
 	return buf;

@@ -206,7 +206,7 @@ static void values_read_well(void **state)
 		 {45250, "ops_per_s", "45.2 kop/s"},
 		 {0.5, "bytes_per_s", "0.50 B/s"},
 		 {999.6, "ns", "1000 ns"},
-		 {2, "ratio", "2 ratio"}};
+		 {2, "ratio", "2"}};
 	char buf[64];
 
 	(void)state;
