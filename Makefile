@@ -103,8 +103,17 @@ $(B)/tests/%_test: tests/%_test.c $(OBJ) $(B)/flags
 	@$(CC) $(CFLAGS_ALL) -Itests -MMD -MP -MF $@.d $(LDFLAGS_ALL) -o $@ $< \
 		$(filter-out $(MAIN),$(OBJ)) -lcmocka $(LDLIBS_ALL)
 
+# The statistics engine against simulated machines; one program of several files.
+SIM_SRC := $(wildcard tests/sim/*.c)
+
+$(B)/tests/sim/check_stats: $(SIM_SRC) tests/sim/sim.h $(OBJ) $(B)/flags
+	@mkdir -p $(@D)
+	@echo "  SIM   $@"
+	@$(CC) $(CFLAGS_ALL) -Itests $(LDFLAGS_ALL) -o $@ $(SIM_SRC) \
+		$(filter-out $(MAIN),$(OBJ)) $(LDLIBS_ALL)
+
 .PHONY: tests
-tests: $(TEST_BIN)
+tests: $(TEST_BIN) $(B)/tests/sim/check_stats
 
 .PHONY: test
 test:
@@ -138,6 +147,10 @@ install: $(B)/cvmbench
 
 # --- comparisons with other tools and with limits: benchmarks, not tests ---------------------------------
 
+.PHONY: check-stats
+check-stats: $(B)/tests/sim/check_stats
+	@$<
+
 .PHONY: check-crypto
 check-crypto: $(B)/cvmbench
 	@ci/check-crypto
@@ -159,6 +172,7 @@ help:
 	@echo 'make                build build/cvmbench (CC=clang, SAN=address,undefined, OPT=…)'
 	@echo 'make certify        install what is missing, build, boot VMs, measure, judge, report'
 	@echo 'make test           install what is missing, run every test'
+	@echo 'make check-stats    error rates of the statistics engine, simulated (about a minute)'
 	@echo 'make check-crypto   confidential copies of the emulated GPU against openssl speed'
 	@echo 'make lint           formatting, banned calls, shell scripts, commit subjects'
 	@echo 'make install PREFIX=/usr/local [DESTDIR=…]'

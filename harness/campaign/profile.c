@@ -8,11 +8,13 @@
 #include <ctype.h>
 #include <errno.h>
 #include <ini.h>
+#include <inttypes.h>
 #include <string.h>
 
 #define MAX_PROFILE_BYTES (1 << 20)
 
-const char *const cvb_gate_kind_names[] = {"non-inferiority", "report", NULL};
+const char *const cvb_gate_kind_names[] = {"non-inferiority", "equivalence", "absolute", "report",
+					   NULL};
 
 #define P(field) offsetof(struct cvb_profile, field)
 static const struct cvb_opt profile_opts[] = {
@@ -25,6 +27,12 @@ static const struct cvb_opt profile_opts[] = {
 	 .min = 1,
 	 .max = 1000,
 	 .help = "fresh boots of every arm; the unit of inference"},
+	{.name = "looks",
+	 .type = CVB_OPT_STR,
+	 .offset = P(looks),
+	 .arg = "S,S,…",
+	 .help = "sessions after which the gates are looked at, such as 6,10,16,24; the last is "
+		 "`sessions`; default: once, at the end"},
 	{.name = "rounds",
 	 .type = CVB_OPT_U64,
 	 .offset = P(rounds),
@@ -121,6 +129,16 @@ static const struct cvb_opt gate_opts[] = {
 	 .min = 1e-6,
 	 .max = 1000,
 	 .help = "smallest acceptable performance ratio arm / base"},
+	{.name = "estimator",
+	 .type = CVB_OPT_CHOICE,
+	 .offset = G(estimator),
+	 .def = "location",
+	 .choices = cvb_ratio_estimator_names,
+	 .help = "what is compared: location, throughput (total times), tail (p99) or mean"},
+	{.name = "limit",
+	 .type = CVB_OPT_DOUBLE,
+	 .offset = G(limit),
+	 .help = "kind = absolute: worst acceptable value, in the metric's unit"},
 	CVB_OPT_END,
 };
 
@@ -526,24 +544,56 @@ static int check_gate_metric(const struct cvb_profile *p, const struct cvb_gate 
 			   g->metric);
 }
 
-static int check_gates(const struct cvb_profile *p, struct cvb_err *err)
+/* Looks of the whole profile into each gate; the last must be the campaign's end. */
+static int check_looks(struct cvb_profile *p, struct cvb_err *err)
+{
+	unsigned looks[CVB_GATE_MAX_LOOKS] = {0}, n = 0;
+	int r = p->looks ? cvb_gate_parse_looks(p->looks, looks, &n, err) : 0;
+
+	if (r == 0 && n && looks[n - 1] != p->sessions)
+		r = cvb_err_set(err, -EINVAL, "looks = %s: the last must be sessions = %" PRIu64,
+				p->looks, p->sessions);
+	for (size_t i = 0; r == 0 && i < p->n_gates; i++) {
+		memcpy(p->gates[i].looks, looks, sizeof(looks));
+		p->gates[i].n_looks = n;
+	}
+	return r < 0 ? cvb_err_wrap(err, r, "%s: [profile]", p->path) : 0;
+}
+
+/* An absolute gate has a limit and needs no base: it is then its own. */
+static int check_kind(struct cvb_gate *g, struct cvb_err *err)
+{
+	if ((g->kind == CVB_GATE_ABSOLUTE) != (g->limit > 0))
+		return cvb_err_set(err, -EINVAL,
+				   "kind = absolute and a limit above 0 belong together");
+	if (g->kind == CVB_GATE_EQUIVALENCE && g->margin == 1)
+		return cvb_err_set(err, -EINVAL, "margin = 1 leaves no room to be equivalent");
+	if (g->kind == CVB_GATE_ABSOLUTE && !g->base && g->arm) {
+		g->base = strdup(g->arm);
+		if (!g->base)
+			return cvb_err_set(err, -ENOMEM, "out of memory");
+	}
+	return 0;
+}
+
+static int check_gates(struct cvb_profile *p, struct cvb_err *err)
 {
 	for (size_t i = 0; i < p->n_gates; i++) {
-		const struct cvb_gate *g = &p->gates[i];
-		int r = 0;
+		struct cvb_gate *g = &p->gates[i];
+		int r = check_kind(g, err);
 
-		if (!g->metric || !g->arm || !g->base)
+		if (r == 0 && (!g->metric || !g->arm || !g->base))
 			r = cvb_err_set(err, -EINVAL, "%s = … is missing",
 					!g->metric ? "metric"
 					: !g->arm  ? "arm"
 						   : "base");
-		else if (cvb_profile_arm(p, g->arm) < 0)
+		else if (r == 0 && cvb_profile_arm(p, g->arm) < 0)
 			r = unknown_arm(p, g->arm, err);
-		else if (cvb_profile_arm(p, g->base) < 0)
+		else if (r == 0 && cvb_profile_arm(p, g->base) < 0)
 			r = unknown_arm(p, g->base, err);
-		else if (!strcmp(g->arm, g->base))
+		else if (r == 0 && g->kind != CVB_GATE_ABSOLUTE && !strcmp(g->arm, g->base))
 			r = cvb_err_set(err, -EINVAL, "arm and base are both %s", g->arm);
-		else
+		else if (r == 0)
 			r = check_gate_metric(p, g, err);
 		if (r < 0)
 			return cvb_err_wrap(err, r, "%s:%u: [gate %s]", p->path, g->line, g->id);
@@ -559,7 +609,8 @@ static int check(struct cvb_profile *p, struct cvb_err *err)
 		r = check_benches(p, err);
 	if (r < 0)
 		return cvb_err_wrap(err, r, "%s", p->path);
-	return check_gates(p, err);
+	r = check_looks(p, err);
+	return r < 0 ? r : check_gates(p, err);
 }
 
 /* --- load and free ---------------------------------------------------------------------------- */
@@ -656,6 +707,23 @@ struct cvb_profile *cvb_profile_free(struct cvb_profile *p)
 	free(p->text);
 	free(p);
 	return NULL;
+}
+
+void cvb_profile_keys(FILE *out)
+{
+	static const struct {
+		const char *header;
+		const struct cvb_opt *opts;
+	} sections[] = {{"[profile]", profile_opts},
+			{"[arm NAME]", cvb_arm_opts},
+			{"[bench BENCHMARK]  (and the benchmark's own options: `list benches`)",
+			 bench_opts},
+			{"[gate ID]", gate_opts}};
+
+	for (size_t i = 0; i < CVB_ARRAY_LEN(sections); i++) {
+		fprintf(out, "%s%s\n", i ? "\n" : "", sections[i].header);
+		cvb_opts_help(out, sections[i].opts, false);
+	}
 }
 
 uint64_t cvb_profile_rounds(const struct cvb_profile *p, size_t b)

@@ -6,7 +6,7 @@
  *   [arm NAME]           keys of target/arm.h; `like = OTHER` copies another arm's keys first
  *   [bench NAME]         `arms = a, b` (default: all that fit), `rounds = N`, `sample_ms`, and the
  *                        benchmark's own options
- *   [gate ID]            metric, params, arm, base, kind, margin
+ *   [gate ID]            metric, params, arm, base, kind, estimator, margin, limit
  *
  * Every message about a profile names file, line and key.
  */
@@ -14,6 +14,7 @@
 #define CVB_CAMPAIGN_PROFILE_H
 
 #include "measure/bench.h"
+#include "stats/gate.h"
 #include "target/arm.h"
 
 #include <jansson.h>
@@ -36,10 +37,13 @@ struct cvb_profile_bench {
 
 enum cvb_gate_kind {
 	CVB_GATE_NON_INFERIORITY, /* PASS when the lower bound of arm/base is at least the margin */
+	CVB_GATE_EQUIVALENCE,	  /* PASS when both bounds lie in [margin, 1 / margin] */
+	CVB_GATE_ABSOLUTE,	  /* the arm's own value held against `limit` */
 	CVB_GATE_REPORT,	  /* ratio and interval only; never decides the overall verdict */
 };
 
-extern const char *const cvb_gate_kind_names[]; /* "non-inferiority", "report" */
+extern const char *const
+	cvb_gate_kind_names[]; /* by enum cvb_gate_kind; the first three as enum cvb_gate_rule */
 
 struct cvb_gate {
 	char *id;
@@ -51,6 +55,10 @@ struct cvb_gate {
 	int kind;      /* enum cvb_gate_kind */
 	double margin; /* smallest acceptable performance ratio arm / base (0.95: 5 % loss allowed);
 			  performance is the value, or its inverse where lower is better */
+	int estimator; /* enum cvb_ratio_estimator */
+	double limit;  /* absolute: worst acceptable value, in the metric's unit */
+	unsigned looks[CVB_GATE_MAX_LOOKS]; /* the profile's looks, in sessions */
+	unsigned n_looks;		    /* 0: one look, at the end */
 	unsigned line;
 };
 
@@ -60,6 +68,7 @@ struct cvb_profile {
 	char *name;
 	char *summary;
 	uint64_t sessions;
+	char *looks; /* "6,10,16,24" or NULL: one look, when all sessions are done */
 	uint64_t rounds;
 	uint64_t sample_ms;
 	uint64_t timeout_s; /* limit of one set-up, calibration or sample */
@@ -78,6 +87,10 @@ struct cvb_profile {
 CVB_MUST_CHECK int cvb_profile_load(struct cvb_profile **ret, const char *name,
 				    struct cvb_err *err);
 struct cvb_profile *cvb_profile_free(struct cvb_profile *p);
+
+/* Print every section and key of a profile with its default; benchmarks' own options are left to
+ * `list benches`. */
+void cvb_profile_keys(FILE *out);
 
 /* Index of an arm by name, or -1. */
 int cvb_profile_arm(const struct cvb_profile *p, const char *name);

@@ -70,7 +70,8 @@ static uint64_t left_ns(void)
 	for (size_t i = 0; i < p.n_kinds; i++)
 		left += (double)p.left[i] * (p.done[i] ? (double)p.spent_ns[i] / (double)p.done[i]
 						       : (double)spent / (double)done);
-	return (uint64_t)left;
+	/* what is not a step (set-up of benchmarks, verification) goes along in proportion */
+	return (uint64_t)(left * (double)(cvb_now_ns() - p.start_ns) / (double)spent);
 }
 
 static unsigned columns(void)
@@ -86,7 +87,7 @@ static void show(void)
 	unsigned percent = total ? (unsigned)(p.total_done * 100 / total) : 0;
 	char left[40] = "";
 
-	if (p.total_done)
+	if (percent >= 10) /* before, too few kinds of steps were seen */
 		snprintf(left, sizeof(left), "%llu:%02llu left", (unsigned long long)(left_s / 60),
 			 (unsigned long long)(left_s % 60));
 	if (p.terminal) {
@@ -95,7 +96,8 @@ static void show(void)
 		for (unsigned i = 0; i < 20; i++)
 			bar[i] = i < percent / 5 ? '#' : '-';
 		bar[20] = '\0';
-		snprintf(line, sizeof(line), "[%s] %3u %%  %s  %s", bar, percent, left, p.text);
+		snprintf(line, sizeof(line), "[%s] %3u %%  %s  %s", bar, percent,
+			 *left ? left : "estimating", p.text);
 		fprintf(stderr, "\r\033[K%.*s", (int)columns() - 1, line);
 		fflush(stderr);
 		p.shown = true;
@@ -105,7 +107,7 @@ static void show(void)
 
 	if (now_ns - p.plain_ns >= PLAIN_EVERY_NS) {
 		p.plain_ns = now_ns;
-		cvb_info("%u %% done, %s: %s", percent, *left ? left : "time left unknown", p.text);
+		cvb_info("%u %% done, %s: %s", percent, *left ? left : "estimating", p.text);
 	}
 }
 

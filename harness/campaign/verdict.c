@@ -10,12 +10,9 @@
 #include <stdarg.h>
 #include <string.h>
 
-#define SESSIONS_NEEDED_MAX 1000
+#define EXACT_RESOLUTION 1e-9
 /* A margin of (nearly) 1 leaves no tolerance of its own to hold an A/A deviation against. */
 #define AA_LEAST_TOLERANCE 0.01
-
-const char *const cvb_verdict_names[] = {"PASS",    "UNSUPPORTED", "INCONCLUSIVE",
-					 "INVALID", "FAIL",	   NULL};
 
 json_t *cvb_verdict_number(double v)
 {
@@ -68,47 +65,48 @@ int cvb_verdict_pairs(const struct cvb_model_series *s, int base, int test, stru
 	return 0;
 }
 
-/* What lower and upper bound say against a margin. */
-static enum cvb_verdict against_margin(double lower, double upper, double margin)
+/* The rule of a gate; a report is judged like the default, and its verdict dropped. */
+static enum cvb_gate_rule rule_of(const struct cvb_gate *g)
 {
-	if (lower >= margin)
-		return CVB_VERDICT_PASS;
-	return upper < margin ? CVB_VERDICT_FAIL : CVB_VERDICT_INCONCLUSIVE;
+	return g->kind == CVB_GATE_REPORT ? CVB_RULE_NON_INFERIORITY : (enum cvb_gate_rule)g->kind;
 }
 
-static int judge_by_bounds(struct cvb_judgement *j, double margin)
+static double margin_of(const struct cvb_gate *g)
 {
-	const struct cvb_ratio *r = &j->ratio;
+	return g->kind == CVB_GATE_ABSOLUTE ? 1 : g->margin;
+}
 
-	if (!r->has_interval)
-		return decide(j, CVB_VERDICT_INCONCLUSIVE,
-			      "one session gives no interval: at least 2 are needed, %d to "
-			      "certify",
-			      CVB_CERTIFY_SESSIONS);
-	switch (against_margin(r->lower, r->upper, margin)) {
-	case CVB_VERDICT_PASS:
-		return decide(j, CVB_VERDICT_PASS,
-			      "the 95 %% lower bound %.4g is at least the margin %.4g", r->lower,
-			      margin);
-	case CVB_VERDICT_FAIL:
-		return decide(j, CVB_VERDICT_FAIL,
-			      "the 95 %% upper bound %.4g is below the margin %.4g", r->upper,
-			      margin);
-	default:
-		break;
-	}
-	j->sessions_needed =
-		cvb_ratio_sessions_needed(r, margin, CVB_GATE_ALPHA, SESSIONS_NEEDED_MAX);
-	if (j->sessions_needed > r->sessions)
-		return decide(j, CVB_VERDICT_INCONCLUSIVE,
-			      "the interval contains the margin %.4g; about %u sessions would "
-			      "probably decide (%u were measured)",
-			      margin, j->sessions_needed, r->sessions);
-	return decide(
-		j, CVB_VERDICT_INCONCLUSIVE,
-		"the interval contains the margin %.4g, and the ratio is so near it that more "
-		"than %d sessions would be needed",
-		margin, SESSIONS_NEEDED_MAX);
+/* Bounds and verdict of a series' pairs.  -EINVAL with the reason for values that have no ratio. */
+static int judge_pairs(const struct cvb_gate *g, const struct cvb_model_series *s,
+		       struct cvb_pair *pairs, size_t n, bool exact, struct cvb_judgement *j,
+		       struct cvb_err *err)
+{
+	/* a virtual clock's numbers are computed: that they agree is no lack of resolution */
+	struct cvb_gate_plan plan = {.rule = rule_of(g),
+				     .margin = margin_of(g),
+				     .n_looks = g->n_looks,
+				     .resolution = exact ? EXACT_RESOLUTION : 0};
+	struct cvb_sessions sessions = {0};
+	struct cvb_gate_answer a;
+	int r;
+
+	memcpy(plan.looks, g->looks, sizeof(plan.looks));
+	for (size_t i = 0; i < n && g->kind == CVB_GATE_ABSOLUTE; i++)
+		pairs[i].base = g->limit;
+	r = cvb_sessions_make(&sessions, pairs, n, s->better == CVB_LOWER_IS_BETTER,
+			      (enum cvb_ratio_estimator)g->estimator, CVB_PAIRING_PAIR, err);
+	if (r == 0)
+		r = cvb_gate_judge(&sessions, &plan, &a, err);
+	cvb_sessions_done(&sessions);
+	if (r < 0)
+		return r;
+	j->ratio = a.ratio;
+	j->has_ratio = true;
+	j->alpha = a.alpha;
+	j->look = a.look;
+	j->sessions_needed = a.sessions_needed;
+	return decide(j, a.verdict, "%s%s", a.reason,
+		      a.ratio.why == CVB_INTERVAL_ONE_SESSION ? ", 5 to certify" : "");
 }
 
 /* Add to the reason that is there.  0 or -ENOMEM. */
@@ -130,17 +128,18 @@ static int CVB_PRINTF(2, 3) also(struct cvb_judgement *j, const char *fmt, ...)
  * sessions that interval is too wide to ever do so; then a deviation larger than the gate's own
  * tolerance voids a PASS or FAIL that would not survive it.
  */
-static int check_aa(const struct cvb_model *m, struct cvb_judgement *j, int base, double margin,
-		    struct cvb_err *err)
+static int check_aa(const struct cvb_model *m, struct cvb_judgement *j, int base,
+		    const struct cvb_gate *g, struct cvb_err *err)
 {
-	int aa = cvb_model_aa_arm(m, j->series, base);
+	int aa = g->kind == CVB_GATE_ABSOLUTE ? -1 : cvb_model_aa_arm(m, j->series, base);
+	double margin = margin_of(g), tolerance = fmax(fabs(1 - margin), AA_LEAST_TOLERANCE);
 	_cleanup_free_ struct cvb_pair *pairs = NULL;
 	struct cvb_ratio r;
 	size_t n;
 	int e;
 
 	if (aa < 0) {
-		j->aa_missing = true;
+		j->aa_missing = g->kind != CVB_GATE_ABSOLUTE;
 		return 0;
 	}
 	e = cvb_verdict_pairs(j->series, base, aa, &pairs, &n, err);
@@ -166,6 +165,14 @@ static int check_aa(const struct cvb_model *m, struct cvb_judgement *j, int base
 			m->arms[base].name, m->arms[aa].name, r.ratio, r.lower, r.upper);
 	}
 
+	if (r.has_interval && r.sessions >= CVB_AA_FEW_SESSIONS && r.upper - r.lower > tolerance)
+		return decide(j, CVB_VERDICT_INVALID,
+			      "too noisy to decide: the 99 %% interval %.4g to %.4g of arm %s "
+			      "measured again (arm %s) is wider than the %.2g %% that this gate "
+			      "tolerates",
+			      r.lower, r.upper, m->arms[base].name, m->arms[aa].name,
+			      100 * tolerance);
+
 	double off = fabs(r.log_mean);
 
 	if (r.sessions >= CVB_AA_FEW_SESSIONS || off <= fmax(fabs(log(margin)), AA_LEAST_TOLERANCE))
@@ -173,8 +180,8 @@ static int check_aa(const struct cvb_model *m, struct cvb_judgement *j, int base
 	if (j->verdict == CVB_VERDICT_INCONCLUSIVE)
 		return also(j, "the A/A arm %s is off by %.2g %% itself", m->arms[aa].name,
 			    100 * expm1(off));
-	if (against_margin(j->ratio.lower * exp(-off), j->ratio.upper * exp(off), margin) ==
-	    j->verdict)
+	if (cvb_gate_decide(rule_of(g), j->ratio.lower * exp(-off), j->ratio.upper * exp(off),
+			    margin) == j->verdict)
 		return also(j, "it stands even with the %.2g %% that A/A arm %s is off",
 			    100 * expm1(off), m->arms[aa].name);
 	return decide(j, CVB_VERDICT_INVALID,
@@ -206,13 +213,12 @@ static int judge_series(const struct cvb_model *m, const struct cvb_model_series
 			      s->points[arm].n ? g->arm : g->base, s->key);
 	if (!n)
 		return decide(j, CVB_VERDICT_INCONCLUSIVE, "no round of %s was completed", s->key);
-	if (cvb_ratio_paired(pairs, n, s->better == CVB_LOWER_IS_BETTER, CVB_GATE_ALPHA, &j->ratio,
-			     &why) < 0)
+	e = judge_pairs(g, s, pairs, n, b->cells[arm].deterministic && b->cells[base].deterministic,
+			j, &why);
+	if (e == -EINVAL)
 		return decide(j, CVB_VERDICT_INVALID, "%s (test is arm %s, base is arm %s)",
 			      why.frame[0].msg, g->arm, g->base);
-	j->has_ratio = true;
-	e = judge_by_bounds(j, g->margin);
-	return e < 0 ? e : check_aa(m, j, base, g->margin, err);
+	return e < 0 ? e : check_aa(m, j, base, g, err);
 }
 
 /* Is `a` worse news than `b`? */
@@ -331,6 +337,23 @@ static int side_trusted(const struct cvb_model *m, const char *name, int bench,
 	return 1;
 }
 
+/* Did both sides run with the same number of threads?  A guest with fewer CPUs than its host does
+ * other work than the host. */
+static int sides_alike(const struct cvb_model *m, const struct cvb_gate *g, int bench,
+		       struct cvb_judgement *j)
+{
+	const struct cvb_model_bench *b = bench >= 0 ? &m->benches[bench] : NULL;
+	unsigned arm = b ? b->cells[cvb_model_arm(m, g->arm)].workers : 0;
+	unsigned base = b ? b->cells[cvb_model_arm(m, g->base)].workers : 0;
+
+	if (arm == base)
+		return 1;
+	return decide(j, CVB_VERDICT_INVALID,
+		      "%s ran with %u threads on arm %s and %u on arm %s: set threads = in "
+		      "[bench %s]",
+		      b->name, arm, g->arm, base, g->base, b->name);
+}
+
 /* The benchmark of "mem.stream/triad", or -1. */
 static int bench_of_metric(const struct cvb_model *m, const char *metric)
 {
@@ -403,6 +426,8 @@ static int judge_measured(const struct cvb_model *m, const struct cvb_gate *g, i
 
 	if (trusted == 1)
 		trusted = side_trusted(m, g->base, bench, &distrust);
+	if (trusted == 1)
+		trusted = sides_alike(m, g, bench, &distrust);
 	e = trusted < 0 ? trusted : judge_matching(m, g, j, err);
 	if (e == 0 && trusted == 0) {
 		free(j->reason);
@@ -461,14 +486,18 @@ static json_t *gate_json(const struct cvb_model *m, const struct cvb_gate *g,
 	json_t *params = j->series ? j->series->params : NULL;
 	json_t *o = json_pack("{s:s, s:s, s:O?, s:s, s:s, s:s}", "id", g->id, "metric", g->metric,
 			      "params", params, "arm", g->arm, "base", g->base, "kind",
-			      report ? "report" : "non-inferiority");
+			      cvb_gate_kind_names[g->kind]);
 
 	if (!report)
-		json_object_set_new(o, "margin", cvb_verdict_number(g->margin));
+		json_object_set_new(o, "margin", cvb_verdict_number(margin_of(g)));
+	if (g->kind == CVB_GATE_ABSOLUTE)
+		json_object_set_new(o, "limit", json_real(g->limit));
 	json_object_set_new(o, "ratio", cvb_verdict_number(r ? r->ratio : NAN));
 	json_object_set_new(o, "lower", cvb_verdict_number(r ? r->lower : NAN));
 	json_object_set_new(o, "upper", cvb_verdict_number(r ? r->upper : NAN));
-	json_object_set_new(o, "confidence", json_real(1 - CVB_GATE_ALPHA));
+	json_object_set_new(o, "confidence", json_real(1 - (r ? j->alpha : CVB_GATE_ALPHA)));
+	json_object_set_new(o, "estimator", json_string(cvb_ratio_estimator_names[g->estimator]));
+	json_object_set_new(o, "method", json_string(cvb_ratio_method_names[r ? r->method : 0]));
 	json_object_set_new(o, "sessions", json_integer(r ? r->sessions : 0));
 	json_object_set_new(o, "rounds", json_integer(r ? r->rounds : 0));
 	/* the campaign measures every arm in each round, seconds apart, the others paused */
@@ -514,7 +543,7 @@ static int build(const struct cvb_model *m, const struct cvb_gate *gates, struct
 		 size_t n, json_t *doc, struct cvb_err *err)
 {
 	json_t *why = json_array(), *rows = json_array(), *reported = json_array(),
-	       *aa = json_array();
+	       *aa = json_array(), *failures = json_array();
 	enum cvb_verdict overall = overall_of(gates, j, n);
 	int e = cvb_verdict_why_not(m, gates, j, n, why, err);
 
@@ -526,6 +555,8 @@ static int build(const struct cvb_model *m, const struct cvb_gate *gates, struct
 		json_array_append_new(report ? reported : rows, gate_json(m, &gates[i], &j[i]));
 	}
 	if (e == 0)
+		e = cvb_verdict_failures(gates, j, n, failures, err);
+	if (e == 0)
 		e = cvb_verdict_aa(m, aa, err);
 	json_object_set_new(doc, "schema", json_string("cvmbench.verdict/1"));
 	json_object_set_new(doc, "profile", json_string(m->profile));
@@ -534,6 +565,7 @@ static int build(const struct cvb_model *m, const struct cvb_gate *gates, struct
 	json_object_set_new(doc, "why_not", why);
 	json_object_set_new(doc, "gates", rows);
 	json_object_set_new(doc, "reported", reported);
+	json_object_set_new(doc, "failures", failures);
 	json_object_set_new(doc, "aa", aa);
 	return e;
 }
@@ -562,13 +594,10 @@ int cvb_verdict_judge(const struct cvb_model *m, const struct cvb_gate *gates, s
 
 enum cvb_exit cvb_verdict_exit(const json_t *verdicts)
 {
-	static const enum cvb_exit code[] = {CVB_EXIT_OK, CVB_EXIT_UNSUPPORTED,
-					     CVB_EXIT_INCONCLUSIVE, CVB_EXIT_INVALID,
-					     CVB_EXIT_GATE_FAILED};
 	const char *overall = json_string_value(json_object_get(verdicts, "overall"));
 
-	for (size_t i = 0; overall && cvb_verdict_names[i]; i++)
+	for (int i = 0; overall && cvb_verdict_names[i]; i++)
 		if (!strcmp(overall, cvb_verdict_names[i]))
-			return code[i];
+			return cvb_verdict_code((enum cvb_verdict)i);
 	return CVB_EXIT_INVALID;
 }

@@ -14,6 +14,8 @@ struct cvb_judgement {
 	const struct cvb_model_series *series; /* the one shown; NULL: none */
 	struct cvb_ratio ratio;		       /* valid if has_ratio */
 	bool has_ratio;
+	double alpha;	  /* of each bound */
+	unsigned look;	  /* which planned look decided, from 1; 0: none */
 	unsigned matched; /* series that metric and params match */
 	unsigned sessions_needed;
 	bool aa_excludes_one;
@@ -27,6 +29,10 @@ CVB_MUST_CHECK int cvb_verdict_pairs(const struct cvb_model_series *s, int base,
 
 /* "aa" of the document: one object per metric and A/A arm. */
 CVB_MUST_CHECK int cvb_verdict_aa(const struct cvb_model *m, json_t *list, struct cvb_err *err);
+
+/* "failures" of the document: the gates that failed, with p values adjusted by Holm. */
+CVB_MUST_CHECK int cvb_verdict_failures(const struct cvb_gate *gates, const struct cvb_judgement *j,
+					size_t n, json_t *list, struct cvb_err *err);
 
 /* "why_not" of the document: what keeps the campaign from certifying, a full sentence each. */
 CVB_MUST_CHECK int cvb_verdict_why_not(const struct cvb_model *m, const struct cvb_gate *gates,

@@ -198,6 +198,37 @@ int cvb_verdict_why_not(const struct cvb_model *m, const struct cvb_gate *gates,
 	return 0;
 }
 
+/* ---- failures -------------------------------------------------------------------------------- */
+
+int cvb_verdict_failures(const struct cvb_gate *gates, const struct cvb_judgement *j, size_t n,
+			 json_t *list, struct cvb_err *err)
+{
+	_cleanup_free_ double *p = calloc(2 * n + 1, sizeof(*p));
+	int r = p ? 0 : -ENOMEM;
+
+	/* the family is every judged gate that has a p value, not only those that failed */
+	for (size_t i = 0; r == 0 && i < n; i++)
+		p[i] = judges(&gates[i]) && j[i].has_ratio && gates[i].kind != CVB_GATE_EQUIVALENCE
+			       ? j[i].ratio.p_below
+			       : NAN;
+	if (r == 0)
+		r = cvb_holm(p, n, p + n);
+	if (r < 0)
+		return cvb_err_set(err, r, "out of memory judging %zu gates", n);
+	for (size_t i = 0; i < n; i++) {
+		json_t *o;
+
+		if (!judges(&gates[i]) || j[i].verdict != CVB_VERDICT_FAIL)
+			continue;
+		o = json_pack("{s:s}", "id", gates[i].id);
+		json_object_set_new(o, "p_value", cvb_verdict_number(p[i]));
+		json_object_set_new(o, "p_holm", cvb_verdict_number(p[n + i]));
+		json_object_set_new(o, "significant", json_boolean(p[n + i] <= j[i].alpha));
+		json_array_append_new(list, o);
+	}
+	return 0;
+}
+
 /* ---- A/A ------------------------------------------------------------------------------------- */
 
 static json_t *aa_json(const struct cvb_model *m, const struct cvb_model_series *worst,

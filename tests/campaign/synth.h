@@ -30,6 +30,7 @@ struct synth {
 	const char *better;    /* "higher" by default */
 	unsigned bad_round;    /* session 1: triad of vm in this round is `bad_value`; 0: none */
 	const char *bad_value;
+	unsigned vm_workers; /* 2 by default, like the others */
 };
 
 #define SYNTH_SERIES                                                                               \
@@ -95,8 +96,8 @@ static inline void synth_rounds(FILE *f, const struct synth *c, unsigned session
 				"\"bench\":\"mem.stream\",\"round\":%u,\"position\":%d,"
 				"\"start_ns\":1,\"duration_ns\":2,\"values\":[%.17g,%s],"
 				"\"steal_ratio\":%g,\"swiotlb\":null}\n",
-				session, names[a], r, a + 1, base, triad,
-				a == 2 ? c->steal_ratio : 0);
+				session, names[a], r, a + 1, base * (1 + (a ? sign * 1e-11 : 0)),
+				triad, a == 2 ? c->steal_ratio : 0);
 		}
 		fprintf(f,
 			"{\"type\":\"round\",\"session\":%u,\"attempt\":1,\"bench\":\"mem.stream\","
@@ -119,10 +120,10 @@ static inline void synth_session(FILE *f, const struct synth *c, unsigned sessio
 			"{\"type\":\"bench\",\"session\":%u,\"attempt\":1,\"arm\":\"%s\","
 			"\"bench\":\"mem.stream\",\"outcome\":\"ok\",\"reason\":null," SYNTH_SERIES
 			","
-			"\"iters\":[1,2],\"options\":{},\"notes\":[\"%s\"],\"workers\":2,"
+			"\"iters\":[1,2],\"options\":{},\"notes\":[\"%s\"],\"workers\":%u,"
 			"\"emulated\":false,\"deterministic\":false}\n",
 			session, names[a], better, better, c->text ? c->text : "plain",
-			c->text ? c->text : "fine");
+			c->text ? c->text : "fine", a == 2 && c->vm_workers ? c->vm_workers : 2);
 	synth_rounds(f, c, session);
 	if (session == c->stop_session)
 		return;
@@ -151,6 +152,9 @@ static inline void synth_write(const char *path, struct synth c)
 	c.rounds = c.rounds ? c.rounds : 2;
 	c.vm_ratio = c.vm_ratio > 0 ? c.vm_ratio : 1;
 	c.aa_ratio = c.aa_ratio > 0 ? c.aa_ratio : 1;
+	/* no machine repeats itself to the last bit */
+	c.vm_wobble = c.vm_wobble > 0 ? c.vm_wobble : 1e-11;
+	c.aa_wobble = c.aa_wobble > 0 ? c.aa_wobble : 1e-11;
 	if (!f)
 		return;
 	synth_campaign(f, &c);

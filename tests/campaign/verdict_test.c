@@ -98,10 +98,15 @@ static void expect(json_t *v, const char *verdict, int exit_code, const char *re
 	json_decref(v);
 }
 
-/* Six sessions of ratio .98 exp(+-.01): mean ln .98, sd .01 sqrt(6/5), t(.95, 5) = 2.01504837. */
+/*
+ * Six sessions of ratio .98 exp(+-.01): mean ln .98, sd .01 sqrt(6/5), t(.95, 5) = 2.01504837: a
+ * half width of .009011.  The signed-rank bound is the third smallest Walsh average (P(W <= 2) =
+ * 3/64),
+ * -.01, since six of them are; it is the wider one and counts.
+ */
 static void pass_with_the_right_numbers(void **state)
 {
-	double half = 2.0150483733330242 * 0.01 * sqrt(6.0 / 5) / sqrt(6);
+	double half = 0.01;
 	json_t *v = judge((struct synth){.vm_ratio = 0.98, .vm_wobble = 0.01});
 	const json_t *g = first(v);
 
@@ -203,6 +208,7 @@ static void distrusted_measurements_are_invalid(void **state)
 	       "never used");
 	expect(judge((struct synth){.steal_ratio = 0.03}), "INVALID", 5, "steal");
 	expect(judge((struct synth){.steal_ratio = 0.009}), "PASS", 0, "");
+	expect(judge((struct synth){.vm_workers = 16}), "INVALID", 5, "16 threads on arm vm");
 	expect(judge((struct synth){.bad_round = 2, .bad_value = "0"}), "INVALID", 5,
 	       "session 1 round 2");
 	expect(judge((struct synth){.bad_round = 1, .bad_value = "null"}), "INVALID", 5, "nan");
@@ -243,6 +249,58 @@ static void fail_wins_overall(void **state)
 	assert_string_equal(text(v, "overall"), "FAIL");
 	assert_int_equal(cvb_verdict_exit(v), 1);
 	json_decref(v);
+}
+
+/* The gate of the smallest p value counts three times, since three were judged. */
+static void failures_are_adjusted(void **state)
+{
+	const struct cvb_gate gates[] = {
+		triad("slow"),
+		gate("self", "mem.stream/triad", "aa", "native"),
+		gate("copy", "mem.stream/copy", "vm", "native"),
+	};
+	json_t *v = judge_gates((struct synth){.vm_ratio = 0.9, .vm_wobble = 0.01}, gates, 3);
+	const json_t *list = json_object_get(v, "failures"), *f = json_array_get(list, 0);
+
+	(void)state;
+	assert_int_equal(json_array_size(list), 1);
+	assert_string_equal(text(f, "id"), "slow");
+	/* no Walsh average reaches the margin: P(W <= 0) = 1/64 */
+	assert_true(fabs(number(f, "p_value") - 1.0 / 64) < 1e-12);
+	assert_true(fabs(number(f, "p_holm") - 3.0 / 64) < 1e-12);
+	assert_true(json_is_true(json_object_get(f, "significant")));
+	json_decref(v);
+}
+
+static void other_kinds_of_gate(void **state)
+{
+	struct cvb_gate gates[] = {triad("same"), triad("limit"), triad("looks")};
+	const json_t *list;
+	json_t *v;
+
+	(void)state;
+	gates[0].kind = CVB_GATE_EQUIVALENCE;
+	gates[1].kind = CVB_GATE_ABSOLUTE;
+	gates[1].limit = 1.5e10; /* the rounds have 1.1e10 and 1.2e10 times the ratio */
+	gates[2].n_looks = 2;
+	gates[2].looks[0] = 6;
+	gates[2].looks[1] = 10;
+	v = judge_gates((struct synth){.vm_ratio = 1.1, .vm_wobble = 0.001}, gates, 3);
+	list = json_object_get(v, "gates");
+	assert_string_equal(text(json_array_get(list, 0), "verdict"), "FAIL");
+	assert_string_equal(text(json_array_get(list, 1), "verdict"), "FAIL");
+	assert_string_equal(text(json_array_get(list, 1), "kind"), "absolute");
+	assert_string_equal(text(json_array_get(list, 2), "verdict"), "PASS");
+	assert_true(fabs(number(json_array_get(list, 2), "confidence") - 0.9825) < 1e-12);
+	json_decref(v);
+}
+
+/* An A/A interval wider than the gate's tolerance: nothing can be decided here. */
+static void noisy_aa_is_invalid(void **state)
+{
+	(void)state;
+	expect(judge((struct synth){.vm_ratio = 0.98, .aa_wobble = 0.05}), "INVALID", 5,
+	       "too noisy");
 }
 
 static void gates_that_match_nothing(void **state)
@@ -386,6 +444,9 @@ int main(void)
 		cmocka_unit_test(distrusted_measurements_are_invalid),
 		cmocka_unit_test(unsupported_blocks_a_pass),
 		cmocka_unit_test(fail_wins_overall),
+		cmocka_unit_test(failures_are_adjusted),
+		cmocka_unit_test(other_kinds_of_gate),
+		cmocka_unit_test(noisy_aa_is_invalid),
 		cmocka_unit_test(gates_that_match_nothing),
 		cmocka_unit_test(report_rows_decide_nothing),
 		cmocka_unit_test(what_blocks_a_certificate),

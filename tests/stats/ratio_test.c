@@ -144,8 +144,9 @@ static void extreme_values_do_not_overflow(void **state)
 	(void)state;
 	assert_int_equal(cvb_ratio_paired(p, 2, false, 0.05, &r, NULL), 0);
 	assert_near(r.log_mean, 600 * M_LN10, 1e-9);
-	/* a constant series has an interval of no width, not a made-up one */
-	assert_true(r.has_interval && r.log_sd == 0);
+	/* sessions that agree exactly show the instrument's resolution, not certainty */
+	assert_true(!r.has_interval && r.log_sd == 0 && isnan(r.lower) && isnan(r.upper));
+	assert_int_equal(r.why, CVB_INTERVAL_NO_SPREAD);
 }
 
 /* Hodges-Lehmann against the definition, on many small and tied samples. */

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Private to the files of the verb `stats`: its options and what each of its subjects is called.
+ */
+#ifndef CVB_CLI_STATS_PART_H
+#define CVB_CLI_STATS_PART_H
+
+#include "cli/verb.h"
+
+#include <stdint.h>
+#include <stdio.h>
+
+enum cvb_stats_preset {
+	CVB_STATS_ALERT,   /* few false alarms: a nightly alert */
+	CVB_STATS_EXPLORE, /* more sensitive: a person is looking */
+};
+
+/* Every option of `stats`; each subject uses those that concern it. */
+struct cvb_stats_conf {
+	struct cvb_common common;
+	double margin; /* ratio: tolerated ratio; 0: not given */
+	int better;    /* enum cvb_better, what a larger value means */
+	int kind;      /* ratio: enum cvb_gate_rule */
+	int estimator; /* ratio: enum cvb_ratio_estimator */
+	int pairing;   /* ratio: enum cvb_pairing */
+	char *looks;   /* ratio: "6,10,16,24": planned looks; NULL: one look, at what is there */
+	double alpha;  /* one-sided error of each bound; 0: the subject's own default */
+	double limit;  /* ratio --kind absolute: the limit on the test arm's value; 0: not given */
+	char *id;      /* ratio: names for the gate object; NULL: none */
+	char *metric;
+	double resolution; /* ratio: smallest relative step the instrument can show; 0: unknown */
+	int preset;	   /* changepoint: enum cvb_stats_preset */
+	bool json; /* JSON where text is the default; `ratio` and `describe` always print it */
+};
+
+/*
+ * The subjects.  `in` is read to its end, `in_name` names it in messages; the answer goes to
+ * stdout.  Exit code (enum cvb_exit), or a negative errno with the chain in `err`: -EINVAL or
+ * -EBADMSG for bad input, naming line and field.
+ */
+int cvb_stats_changepoint_cli(FILE *in, const char *in_name, const struct cvb_stats_conf *conf,
+			      struct cvb_err *err);
+
+#endif

@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "stats/exact.h"
+
+#include "core/util.h"
+#include "stats/dist.h"
+
+#include <math.h>
+#include <string.h>
+
+#define HALF_LN_2PI 0.91893853320467274178
+
+/* --- binomial ----------------------------------------------------------------------------------
+ */
+
+/* ln n! less Stirling's main terms (DLMF 5.11.1). */
+static double stirling_error(double n)
+{
+	int sign;
+	double n2 = n * n;
+
+	if (n < 16)
+		return n == 0 ? 0 : lgamma_r(n + 1, &sign) - (n + 0.5) * log(n) + n - HALF_LN_2PI;
+	return (1.0 / 12 - (1.0 / 360 - (1.0 / 1260 - 1.0 / 1680 / n2) / n2) / n2) / n;
+}
+
+/* x ln(x / m) + m - x without cancellation near x = m (Loader 2000, "deviance part"). */
+static double deviance(double x, double m)
+{
+	double v = (x - m) / (x + m), sum, term;
+
+	if (fabs(x - m) >= 0.1 * (x + m))
+		return x * log(x / m) + m - x;
+	sum = (x - m) * v;
+	term = 2 * x * v;
+	for (double k = 3; k < 200; k += 2) {
+		double next;
+
+		term *= v * v;
+		next = sum + term / k;
+		if (next == sum)
+			break;
+		sum = next;
+	}
+	return sum;
+}
+
+double cvb_binom_pmf(uint64_t k, uint64_t n, double p)
+{
+	double x = (double)k, all = (double)n, y = all - x;
+
+	if (!(p >= 0 && p <= 1))
+		return NAN;
+	if (k > n)
+		return 0;
+	if (p == 0 || p == 1)
+		return (p == 0 ? k == 0 : k == n) ? 1 : 0;
+	if (k == 0)
+		return exp(all * log1p(-p));
+	if (k == n)
+		return exp(all * log(p));
+
+	double ln = stirling_error(all) - stirling_error(x) - stirling_error(y) -
+		    deviance(x, all * p) - deviance(y, all * (1 - p));
+
+	return exp(ln - HALF_LN_2PI + 0.5 * (log(all) - log(x) - log(y)));
+}
+
+/* DLMF 8.17.5: P(X >= k) = I_p(k, n - k + 1). */
+double cvb_binom_sf(uint64_t k, uint64_t n, double p)
+{
+	if (!(p >= 0 && p <= 1))
+		return NAN;
+	if (k == 0)
+		return 1;
+	if (k > n)
+		return 0;
+	return cvb_beta_inc((double)k, (double)(n - k) + 1, p, 1 - p);
+}
+
+double cvb_binom_cdf(uint64_t k, uint64_t n, double p)
+{
+	if (!(p >= 0 && p <= 1))
+		return NAN;
+	if (k >= n)
+		return 1;
+	return cvb_beta_inc((double)(n - k), (double)k + 1, 1 - p, p);
+}
+
+double cvb_binom_quantile(double q, uint64_t n, double p)
+{
+	uint64_t lo = 0, hi = n;
+
+	if (!(p >= 0 && p <= 1) || !(q >= 0 && q <= 1))
+		return NAN;
+	while (lo < hi) {
+		uint64_t mid = lo + (hi - lo) / 2;
+
+		if (cvb_binom_cdf(mid, n, p) >= q)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	return (double)lo;
+}
+
+/* The p at which a tail that rises (sf) or falls (cdf) with p is alpha; bisection to the last bit.
+ */
+static double binom_solve(uint64_t k, uint64_t n, double alpha, bool lower)
+{
+	double lo = 0, hi = 1;
+
+	for (int i = 0; i < 1100; i++) {
+		double mid = lo + (hi - lo) / 2;
+		bool above =
+			lower ? cvb_binom_sf(k, n, mid) > alpha : cvb_binom_cdf(k, n, mid) <= alpha;
+
+		if (mid <= lo || mid >= hi)
+			break;
+		if (above)
+			hi = mid;
+		else
+			lo = mid;
+	}
+	return lower ? lo : hi;
+}
+
+void cvb_binom_bounds(uint64_t k, uint64_t n, double alpha, double *ret_lower, double *ret_upper)
+{
+	*ret_lower = *ret_upper = NAN;
+	if (n == 0 || k > n || !(alpha > 0 && alpha < 1))
+		return;
+	*ret_lower = k == 0 ? 0 : binom_solve(k, n, alpha, true);
+	*ret_upper = k == n ? 1 : binom_solve(k, n, alpha, false);
+}
+
+double cvb_rates_p(uint64_t k1, uint64_t n1, uint64_t k2, uint64_t n2)
+{
+	uint64_t k = k1 + k2, n = n1 + n2, top = cvb_min(k, n2), least = k > n1 ? k - n1 : 0;
+	double p = (double)k / (double)n, all, sum = 0;
+
+	if (k1 > n1 || k2 > n2)
+		return NAN;
+	if (k == 0 || k == n || k2 == least)
+		return 1;
+	/* hypergeometric probability as a quotient of binomial ones, which do not under- or
+	 * overflow at p = k / n */
+	all = cvb_binom_pmf(k, n, p);
+	for (uint64_t i = k2; i <= top; i++) {
+		double term = cvb_binom_pmf(i, n2, p) * cvb_binom_pmf(k - i, n1, p) / all;
+
+		sum += term;
+		if (term < sum * 1e-18 && (double)i > (double)n2 * p)
+			break;
+	}
+	return fmin(sum, 1);
+}
+
+/* --- signed rank --------------------------------------------------------------------------------
+ */
+
+#define EXACT_W_MAX (CVB_SIGNED_RANK_EXACT_MAX * (CVB_SIGNED_RANK_EXACT_MAX + 1) / 4)
+
+/*
+ * P(W+ = w) for w up to `top` <= n (n + 1) / 4 into mass[]: the coefficients of the product of
+ * (1 + x^i) / 2.  Up to n = 62 every number is exact (counts below 2^62 over a power of two).
+ */
+static void signed_rank_mass(size_t n, size_t top, long double *mass)
+{
+	memset(mass, 0, (top + 1) * sizeof(*mass));
+	mass[0] = 1;
+	for (size_t i = 1; i <= n; i++) {
+		for (size_t w = top; w >= i && w > 0; w--)
+			mass[w] = (mass[w] + mass[w - i]) / 2;
+		for (size_t w = 0; w < cvb_min(i, top + 1); w++)
+			mass[w] /= 2;
+	}
+}
+
+static double signed_rank_normal(double w, double n)
+{
+	double mean = n * (n + 1) / 4, sd = sqrt(n * (n + 1) * (2 * n + 1) / 24);
+
+	return 0.5 * erfc(-(w + 0.5 - mean) / sd * M_SQRT1_2);
+}
+
+double cvb_signed_rank_cdf(uint64_t w, size_t n)
+{
+	uint64_t all = (uint64_t)n * (n + 1) / 2;
+	long double mass[EXACT_W_MAX + 1], sum = 0;
+
+	if (w >= all)
+		return 1;
+	if (n > CVB_SIGNED_RANK_EXACT_MAX)
+		return signed_rank_normal((double)w, (double)n);
+	/* symmetric: the upper half through the lower one */
+	bool upper = w > all / 2;
+	uint64_t top = upper ? all - w - 1 : w;
+
+	signed_rank_mass(n, top, mass);
+	for (uint64_t i = 0; i <= top; i++)
+		sum += mass[i];
+	return (double)(upper ? 1 - sum : sum);
+}
+
+bool cvb_signed_rank_critical(double alpha, size_t n, uint64_t *ret)
+{
+	long double mass[EXACT_W_MAX + 1], sum = 0;
+	uint64_t half = (uint64_t)n * (n + 1) / 4;
+
+	if (!(alpha > 0 && alpha < 0.5) || n == 0)
+		return false;
+	if (n > CVB_SIGNED_RANK_EXACT_MAX) {
+		uint64_t lo = 0, hi = half; /* cdf(lo) <= alpha < cdf(hi) */
+
+		while (hi - lo > 1) {
+			uint64_t mid = lo + (hi - lo) / 2;
+
+			if (signed_rank_normal((double)mid, (double)n) <= alpha)
+				lo = mid;
+			else
+				hi = mid;
+		}
+		*ret = lo;
+		return true;
+	}
+	signed_rank_mass(n, half, mass);
+	if (mass[0] > alpha)
+		return false;
+	for (uint64_t w = 0; w <= half; w++) {
+		sum += mass[w];
+		if (sum > alpha)
+			break;
+		*ret = w;
+	}
+	return true;
+}
+
+/* --- bounds for a location ---------------------------------------------------------------------
+ */
+
+/* Doubles as integers of the same order, so that bisection can walk from one to the next. */
+static int64_t ordered_bits(double x)
+{
+	int64_t i;
+
+	memcpy(&i, &x, sizeof(i));
+	return i >= 0 ? i : INT64_MIN - i;
+}
+
+static double from_ordered_bits(int64_t i)
+{
+	double x;
+
+	i = i >= 0 ? i : INT64_MIN - i;
+	memcpy(&x, &i, sizeof(x));
+	return x;
+}
+
+uint64_t cvb_walsh_at_most(const double *x, size_t n, double v)
+{
+	uint64_t count = 0;
+	size_t top = n; /* x[top - 1] is the largest partner of x[a] that still fits */
+
+	for (size_t a = 0; a < n; a++) {
+		while (top > 0 && x[a] / 2 + x[top - 1] / 2 > v)
+			top--;
+		if (top <= a)
+			break;
+		count += top - a;
+	}
+	return count;
+}
+
+/* The least v with at least k averages <= v. */
+double cvb_walsh_select(const double *x, size_t n, uint64_t k)
+{
+	int64_t lo = ordered_bits(x[0]), hi = ordered_bits(x[n - 1]);
+
+	while (lo < hi) {
+		/* floor of the mean, without overflow */
+		int64_t mid = (lo & hi) + ((lo ^ hi) >> 1);
+
+		if (cvb_walsh_at_most(x, n, from_ordered_bits(mid)) >= k)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	return from_ordered_bits(lo);
+}
+
+bool cvb_walsh_bounds(const double *sorted, size_t n, double alpha, double *ret_lower,
+		      double *ret_upper)
+{
+	uint64_t w, all = (uint64_t)n * (n + 1) / 2;
+
+	*ret_lower = *ret_upper = NAN;
+	if (!cvb_signed_rank_critical(alpha, n, &w))
+		return false;
+	*ret_lower = cvb_walsh_select(sorted, n, w + 1);
+	*ret_upper = cvb_walsh_select(sorted, n, all - w);
+	return true;
+}
+
+bool cvb_quantile_bounds(const double *sorted, size_t n, double q, double alpha, double *ret_lower,
+			 double *ret_upper)
+{
+	size_t below = 0, lo = 0, hi = n;
+
+	*ret_lower = -INFINITY;
+	*ret_upper = INFINITY;
+	if (!(q > 0 && q < 1) || !(alpha > 0 && alpha < 0.5) || n == 0)
+		return false;
+	/* how many order statistics are surely too low: the largest r with P(B <= r - 1) <= alpha
+	 */
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo + 1) / 2;
+
+		if (cvb_binom_cdf(mid - 1, n, q) <= alpha)
+			lo = mid;
+		else
+			hi = mid - 1;
+	}
+	below = lo;
+	if (below > 0)
+		*ret_lower = sorted[below - 1];
+	/* the smallest s with P(B >= s) <= alpha */
+	lo = 1;
+	hi = n + 1;
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (cvb_binom_sf(mid, n, q) <= alpha)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	if (lo <= n)
+		*ret_upper = sorted[lo - 1];
+	return below > 0 && lo <= n;
+}

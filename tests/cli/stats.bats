@@ -1,0 +1,97 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+#
+# The verb stats: verdicts as exit codes, bad input as errors with line and field.
+
+bats_require_minimum_version 1.5.0
+
+setup() {
+    root=$BATS_TEST_DIRNAME/../..
+    : "${CVB:=$root/build/cvmbench}"
+    cd "$BATS_TEST_TMPDIR" || return 1
+}
+
+# Six sessions of three rounds; test is base times the factor, give or take .1 %.
+table() {
+    awk -v f="$1" 'BEGIN { print "session,round,base,test"
+        for (s = 1; s <= 6; s++) for (r = 1; r <= 3; r++)
+            printf "s%d,%d,%d,%.9g\n", s, r, 100 + r, (100 + r) * f * (1 + (s % 3 - 1) / 1000) }'
+}
+
+ratio() {
+    run --separate-stderr "$CVB" stats ratio "${@:2}" <<<"$1"
+}
+
+@test "ratio answers one gate and its verdict is the exit code" {
+    ratio "$(table 1)" --margin .99
+    [ "$status" -eq 0 ]
+    jq -e '.verdict == "PASS" and .sessions == 6 and .rounds == 18 and .pairing == "pair"
+        and .lower < 1 and .upper > 1 and .method == "t+signed-rank"' <<<"$output"
+    ratio "$(table .97)" --margin .99
+    [ "$status" -eq 1 ]
+    ratio "$(table .97)" --margin .99 --better lower
+    [ "$status" -eq 0 ]
+    ratio "$(table .99)" --margin .99
+    [ "$status" -eq 3 ]
+    ratio "$(table 1.02)" --margin .99 --kind equivalence
+    [ "$status" -eq 1 ]
+    ratio "$(table 1)" --kind absolute --limit 100
+    [ "$status" -eq 0 ]
+    ratio "$(table 1)" --looks 6,10,16,24
+    jq -e '.alpha == 0.0175 and .look == 1' <<<"$output"
+}
+
+@test "columns in any order, CRLF, blank lines and any labels" {
+    a=$(table 1)
+    b=$(awk -F, '{ printf "%s,%s,%s,%s\r\n", $4, $1, $3, $2 } END { print "\r" }' <<<"$a")
+    ratio "$a"
+    first=$output
+    ratio "$b"
+    [ "$output" == "$first" ]
+}
+
+@test "one session and a constant series have no interval" {
+    ratio $'session,round,base,test\n1,1,5,5\n1,2,5,6'
+    [ "$status" -eq 3 ]
+    jq -e '.lower == null and .upper == null and (.reason | test("one session"))' <<<"$output"
+    ratio $'session,round,base,test\n1,1,5,5\n2,1,5,5\n3,1,5,5'
+    [ "$status" -eq 3 ]
+    jq -e '.lower == null and (.reason | test("resolution"))' <<<"$output"
+}
+
+@test "bad input exits 2 and names line and field" {
+    head=session,round,base,test
+    for bad in nan inf -inf 0 -1 abc 1e999; do
+        ratio "$head"$'\n1,1,5,5\n1,2,5,'$bad
+        [ "$status" -eq 2 ]
+        [[ "$stderr" == *stdin:3:\ test* ]]
+        [ -z "$output" ]
+    done
+    ratio "$head"$'\n1,1,,5'
+    [ "$status" -eq 2 ]
+    [[ "$stderr" == *"stdin:2: base is empty"* ]]
+    ratio "$head"$'\n1,1,5'
+    [ "$status" -eq 2 ]
+    [[ "$stderr" == *"stdin:2: 3 fields"* ]]
+    ratio $'session,round,bse,test\n1,1,5,5'
+    [ "$status" -eq 2 ]
+    [[ "$stderr" == *'column 3: "bse"'* ]]
+    ratio $'session,base,test\n1,5,5'
+    [ "$status" -eq 2 ]
+    [[ "$stderr" == *"column round is missing"* ]]
+    ratio "$head"
+    [ "$status" -eq 2 ]
+    ratio ""
+    [ "$status" -eq 2 ]
+    run -2 --separate-stderr "$CVB" stats rato </dev/null
+    [[ "$stderr" == *"did you mean ratio?"* ]]
+}
+
+@test "describe" {
+    run -0 --separate-stderr "$CVB" stats describe <<<$'1\n2\n3\n4\n5'
+    jq -e '.n == 5 and .mean == 3 and .median == 3 and .mad == 1 and .lag1 == 0.4' <<<"$output"
+    run -2 --separate-stderr "$CVB" stats describe <<<$'1\nx'
+    [[ "$stderr" == *"stdin:2: value"* ]]
+    run -0 --separate-stderr "$CVB" stats describe <<<7
+    jq -e '.n == 1 and .sd == null' <<<"$output"
+}
