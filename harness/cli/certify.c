@@ -116,6 +116,20 @@ static int locate(const struct conf *c, const char *arg, struct cvb_profile **pr
 	return *bundle ? 0 : cvb_err_set(err, -ENOMEM, "out of memory");
 }
 
+/* Is there anything that a resumed campaign would keep? */
+static bool has_samples(const char *bundle)
+{
+	_cleanup_free_ char *journal = cvb_bundle_path(bundle, CVB_BUNDLE_JOURNAL);
+	_cleanup_fclose_ FILE *f = journal ? fopen(journal, "re") : NULL;
+	_cleanup_free_ char *line = NULL;
+	size_t room = 0;
+
+	while (f && getline(&line, &room, f) > 0)
+		if (strstr(line, "\"type\":\"sample\""))
+			return true;
+	return false;
+}
+
 static int judge(const char *bundle, bool json, struct cvb_err *err)
 {
 	_cleanup_json_ json_t *verdicts = NULL;
@@ -154,8 +168,11 @@ static int run(const void *conf, int argc, char **argv, struct cvb_err *err)
 		r = locate(c, argv[0], &profile, &bundle, err);
 	if (r == 0) {
 		cvb_info("certify %s into %s", profile->name, bundle);
+		if (!profile->n_gates)
+			cvb_warn("profile %s has no gate: everything is measured, nothing judged",
+				 profile->name);
 		r = cvb_campaign_run(profile, bundle, seed, c->resume, err);
-		if (r < 0 && r != -EINVAL && r != -EBUSY)
+		if (r < 0 && has_samples(bundle))
 			cvb_warn("the campaign is not complete; what was measured is kept: "
 				 "cvmbench certify --resume %s",
 				 bundle);

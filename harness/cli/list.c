@@ -171,6 +171,10 @@ static int run(const void *conf, int argc, char **argv, struct cvb_err *err)
 
 	if (argc > 1)
 		return cvb_err_set(err, -EINVAL, "list: unexpected \"%s\"", argv[1]);
+	if (!strcmp(what, "keys") && !c->json) {
+		cvb_profile_keys(stdout);
+		return 0;
+	}
 	if (!strcmp(what, "benches"))
 		list = list_benches(c->json);
 	else if (!strcmp(what, "profiles"))
@@ -179,7 +183,7 @@ static int run(const void *conf, int argc, char **argv, struct cvb_err *err)
 		list = cvb_gpu_list_skus();
 	else
 		return cvb_err_set(err, -EINVAL,
-				   "list: unknown \"%s\": expected benches, profiles or skus",
+				   "list: unknown \"%s\": expected benches, profiles, skus or keys",
 				   what);
 	if (!c->json) {
 		if (list)
@@ -192,8 +196,8 @@ static int run(const void *conf, int argc, char **argv, struct cvb_err *err)
 
 static const struct cvb_verb verb = {
 	.name = "list",
-	.usage = "[benches|profiles|skus] [OPTION]…",
-	.summary = "show benchmarks with units and options, profiles, GPU models",
+	.usage = "[benches|profiles|skus|keys] [OPTION]…",
+	.summary = "show benchmarks with units and options, profiles and their keys, GPU models",
 	.order = 10,
 	.opts = opts,
 	.conf_size = sizeof(struct conf),

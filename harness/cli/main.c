@@ -42,7 +42,7 @@ static void print_help(FILE *out)
 		"\n"
 		"`cvmbench VERB --help` tells more.  Exit: 0 pass or ok, 1 a gate failed, 2 usage\n"
 		"or bad input, 3 inconclusive, 4 unsupported here, 5 invalid measurement, 6 I/O or\n"
-		"internal error.\n");
+		"internal error, or interrupted.\n");
 }
 
 static void verb_help(FILE *out, const struct cvb_verb *v)

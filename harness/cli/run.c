@@ -504,10 +504,32 @@ static int start_peer(const struct job *job, struct cvb_peer *peer, struct cvb_e
 	return 0;
 }
 
+/* Disk benchmarks need a place, and a guest's disk image does if it has a disk benchmark. */
+static bool needs_scratch(const struct job *job)
+{
+	for (size_t i = 0; i < job->n; i++)
+		if (job->bench[i]->flags & CVB_BENCH_NEEDS_DISK)
+			return true;
+	return false;
+}
+
+/* In the current folder, not in /tmp: that is often memory, and this is for disk I/O. */
+static int make_scratch(char **ret, struct cvb_err *err)
+{
+	char name[] = "cvmbench-scratch-XXXXXX";
+
+	if (!mkdtemp(name))
+		return cvb_err_set(err, -errno,
+				   "cannot make a folder for disk I/O in the current folder: %s",
+				   strerror(errno));
+	*ret = realpath(name, NULL);
+	return *ret ? 0 : cvb_err_set(err, -errno, "%s: %s", name, strerror(errno));
+}
+
 static int run_on_target(struct job *job, struct cvb_err *err)
 {
-	char scratch[] = "cvmbench-scratch-XXXXXX";
-	struct cvb_target_env env = {.label = "run", .scratch_dir = scratch};
+	_cleanup_free_ char *scratch = NULL;
+	struct cvb_target_env env = {.label = "run"};
 	struct cvb_peer peer = {0};
 	int r = cvb_arm_parse(&job->arm, job->conf->target, err);
 
@@ -515,17 +537,12 @@ static int run_on_target(struct job *job, struct cvb_err *err)
 		r = cvb_opt_set(cvb_arm_opts, &job->arm, "gpu", job->conf->gpu, err);
 	if (r < 0)
 		return r;
-	/* in the current folder, not in /tmp: that is often memory, and this is for disk I/O */
-	if (!mkdtemp(scratch)) {
-		r = cvb_err_set(err, -errno, "cannot make a scratch folder here: %s",
-				strerror(errno));
-		cvb_arm_done(&job->arm);
-		return r;
+	if (needs_scratch(job)) {
+		r = make_scratch(&scratch, err);
+		env.scratch_dir = scratch;
 	}
-	_cleanup_free_ char *full = realpath(scratch, NULL);
-
-	env.scratch_dir = full ? full : scratch;
-	r = start_peer(job, &peer, err);
+	if (r == 0)
+		r = start_peer(job, &peer, err);
 	env.peer_port = peer.port;
 	if (r == 0)
 		r = cvb_target_start(&job->target, &job->arm, &env, err);
@@ -533,7 +550,8 @@ static int run_on_target(struct job *job, struct cvb_err *err)
 		r = measure(job, err);
 	job->target = cvb_target_stop(job->target);
 	cvb_peer_stop(&peer);
-	cvb_remove_tree(scratch);
+	if (scratch)
+		cvb_remove_tree(scratch);
 	cvb_arm_done(&job->arm);
 	return r;
 }

@@ -59,15 +59,18 @@ static int print_argv(const struct cvb_arm *arm, struct cvb_err *err)
 				     .qmp_socket = "qmp.sock",
 				     .agent_socket = "agent.sock",
 				     .reach_host = true};
-	int r = cvb_qemu_accel(arm, &accel, &why);
+	int r = cvb_target_supported(arm, &why);
 
+	if (r == 0 || cvb_qemu_accel(arm, &accel, NULL) < 0)
+		accel = CVB_ACCEL_KVM;
+	if (r == 0)
+		r = cvb_qemu_accel(arm, &accel, &why);
 	/* showing the line needs no hardware: print what would run where there is some */
 	if (r < 0) {
 		char reason[512];
 
 		cvb_err_text(&why, reason, sizeof(reason));
 		cvb_warn("this line cannot run here: %s", reason);
-		accel = CVB_ACCEL_KVM;
 	}
 	plan.accel = accel;
 	r = cvb_qemu_argv(&plan, &argv, err);

@@ -2,6 +2,7 @@
 #include "report/html.h"
 
 #include "core/file.h"
+#include "core/log.h"
 #include "core/proc.h"
 #include "core/util.h"
 #include "report/bundle.h"
@@ -273,11 +274,14 @@ int cvb_report_html(const char *bundle_dir, struct cvb_err *err)
 
 	_cleanup_free_ char *gnuplot = cvb_program_find("gnuplot", CVB_GNUPLOT_PACKAGE, NULL);
 
-	if (!gnuplot)
+	if (!gnuplot) {
+		cvb_warn("gnuplot not found (Debian package " CVB_GNUPLOT_PACKAGE
+			 "): the report has no pictures");
 		page.no_pictures = strdup("pictures left out: gnuplot not found (Debian "
 					  "package " CVB_GNUPLOT_PACKAGE ")");
-	else
+	} else {
 		r = make_tmp_dir(&page, bundle_dir, err);
+	}
 	if (r == 0)
 		r = render(&page, bundle_dir, &html, &bytes, err);
 	if (r == 0)

@@ -207,6 +207,9 @@ static int gates_picture(struct cvb_page *p, const json_t *gates, struct cvb_err
 /* ---- A/A ---------------------------------------------------------------------------------------
  */
 
+/* An A/A interval that spans more than a fifth says nothing about the machine's calm. */
+#define AA_TELLING_SPAN 1.2
+
 static void aa_table(struct cvb_page *p, const json_t *aa)
 {
 	const json_t *row;
@@ -215,7 +218,9 @@ static void aa_table(struct cvb_page *p, const json_t *aa)
 	cvb_page_raw(p, "<h2 id=aa>A/A: does the machine agree with itself?</h2>\n"
 			"<p>The A/A arm is its base arm measured again, in the same rounds. What "
 			"differs here is noise of the machine, and no verdict can be finer than "
-			"it. Shown is the worst series of each metric.</p>\n");
+			"it. Shown is the worst series of each metric. With few sessions the "
+			"interval is often too wide to tell; below five, a gate also fails to "
+			"stand when the A/A ratio itself is off by enough to change it.</p>\n");
 	if (!json_array_size(aa)) {
 		cvb_page_raw(p,
 			     "<p class=note>No A/A arm was measured, so the noise of the machine "
@@ -243,8 +248,10 @@ static void aa_table(struct cvb_page *p, const json_t *aa)
 			cvb_page_raw(p, "<td class=bad>excludes 1");
 		else if (isnan(number_of(row, "lower")))
 			cvb_page_raw(p, "<td class=dim>one session: no interval");
+		else if (number_of(row, "upper") > AA_TELLING_SPAN * number_of(row, "lower"))
+			cvb_page_raw(p, "<td class=dim>too wide to tell");
 		else
-			cvb_page_raw(p, "<td>contains 1");
+			cvb_page_raw(p, "<td>agrees");
 		if (number_of(row, "series") > 1)
 			cvb_page_textf(p, " (%.0f series, %.0f exclude 1)",
 				       number_of(row, "series"),

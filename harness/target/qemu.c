@@ -237,8 +237,8 @@ static int connect_guest(struct cvb_target *t, struct cvb_err *err)
 	if (r < 0)
 		return r;
 	r = cvb_qmp_open(&q->qmp, fd, err);
-	if (r < 0)
-		return r;
+	if (r < 0) /* it refuses its own command line only after it has opened its sockets */
+		return cvb_proc_wait(&q->proc, 1000) > 0 ? died(t, err) : r;
 	q->qmp_open = true;
 	r = connect_to(t, q->agent_path, &fd, err);
 	if (r < 0)

@@ -61,24 +61,32 @@ int cvb_qemu_accel(const struct cvb_arm *arm, enum cvb_accel *ret, struct cvb_er
 	return 0;
 }
 
-unsigned cvb_qemu_major(const char *program)
+/* Major and minor version as one number, 10.1 as 1001; 0 if it does not tell. */
+static unsigned qemu_version(const char *program)
 {
 	static char known[256];
-	static unsigned major;
+	static unsigned version;
 	_cleanup_free_ char *out = NULL;
 	const char *const argv[] = {program, "--version", NULL};
+	unsigned major, minor;
 	const char *v;
 	int status;
 
 	if (!strcmp(known, program))
-		return major;
+		return version;
 	if (cvb_proc_run(argv, 10000, 65536, &out, NULL, &status, NULL) < 0)
 		return 0;
 	v = strstr(out, "version ");
-	if (!v || sscanf(v, "version %u", &major) != 1)
+	if (!v || sscanf(v, "version %u.%u", &major, &minor) != 2)
 		return 0;
+	version = major * 100 + minor;
 	snprintf(known, sizeof(known), "%s", program);
-	return major;
+	return version;
+}
+
+unsigned cvb_qemu_major(const char *program)
+{
+	return qemu_version(program) / 100;
 }
 
 unsigned cvb_qemu_cpus(const struct cvb_arm *arm)
@@ -96,9 +104,24 @@ char *cvb_guest_dir(const struct cvb_arm *arm)
 		return strdup(arm->guest);
 	if (env && *env)
 		return strdup(env);
+	/* in the source tree beside the program, installed with the data */
+	_cleanup_free_ char *installed = cvb_data_path("guest", NULL);
 	_cleanup_free_ char *exe = cvb_exe_dir();
+	_cleanup_free_ char *beside = cvb_strf("%s/guest", exe ? exe : ".");
 
-	return cvb_strf("%s/guest", exe ? exe : ".");
+	if ((beside && access(beside, F_OK) == 0) || !installed)
+		return CVB_TAKE(beside);
+	return CVB_TAKE(installed);
+}
+
+static int no_image(const char *dir, struct cvb_err *err)
+{
+	_cleanup_free_ char *script = cvb_data_path("scripts/guest", NULL);
+
+	return cvb_err_set(
+		err, -EOPNOTSUPP,
+		"no guest image in %s (vmlinuz, initrd.img): build one with %s --output %s", dir,
+		script ? script : "scripts/guest", dir);
 }
 
 static int guest_image(const struct cvb_arm *arm, json_t **ret_manifest, struct cvb_err *err)
@@ -111,17 +134,14 @@ static int guest_image(const struct cvb_arm *arm, json_t **ret_manifest, struct 
 	if (!kernel || !initrd || !manifest)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	if (access(kernel, R_OK) < 0 || access(initrd, R_OK) < 0)
-		return cvb_err_set(
-			err, -EOPNOTSUPP,
-			"no guest image in %s (vmlinuz, initrd.img): scripts/guest builds "
-			"it",
-			dir);
+		return no_image(dir, err);
 	*ret_manifest = json_load_file(manifest, 0, NULL); /* absent for a hand-made image */
 	return 0;
 }
 
 static int tdx_host(const struct cvb_arm *arm, struct cvb_err *err)
 {
+	unsigned version = qemu_version(arm->qemu);
 	char text[16];
 
 	if (cvb_file_read_line("/sys/module/kvm_intel/parameters/tdx", text, sizeof(text)) < 0)
@@ -134,10 +154,11 @@ static int tdx_host(const struct cvb_arm *arm, struct cvb_err *err)
 			err, -EOPNOTSUPP,
 			"TDX is off in the host kernel: boot it with kvm_intel.tdx=1 and "
 			"TDX enabled in the firmware");
-	if (cvb_qemu_major(arm->qemu) < 10)
+	if (version < 1001)
 		return cvb_err_set(err, -EOPNOTSUPP,
-				   "%s is version %u: TDX guests need QEMU 10.1 or newer",
-				   arm->qemu, cvb_qemu_major(arm->qemu));
+				   "%s is version %u.%u: TDX guests need QEMU 10.1 or newer (name "
+				   "one with qemu = PROGRAM)",
+				   arm->qemu, version / 100, version % 100);
 	return 0;
 }
 
@@ -150,10 +171,11 @@ static int snp_host(const struct cvb_arm *arm, struct cvb_err *err)
 		return cvb_err_set(err, -EOPNOTSUPP,
 				   "the host kernel does not offer SEV-SNP: "
 				   "/sys/module/kvm_amd/parameters/sev_snp is not Y");
-	if (cvb_qemu_major(arm->qemu) < 9)
-		return cvb_err_set(err, -EOPNOTSUPP,
-				   "%s is version %u: SEV-SNP guests need QEMU 9.1 or newer",
-				   arm->qemu, cvb_qemu_major(arm->qemu));
+	if (qemu_version(arm->qemu) < 901)
+		return cvb_err_set(
+			err, -EOPNOTSUPP,
+			"%s is version %u.%u: SEV-SNP guests need QEMU 9.1 or newer (key qemu = PROGRAM)",
+			arm->qemu, qemu_version(arm->qemu) / 100, qemu_version(arm->qemu) % 100);
 	return 0;
 }
 

@@ -59,6 +59,24 @@ setup() {
     jq -e '.profiles[] | select(.name == "quick") | .error == null' <<<"$output"
 }
 
+@test "every shipped profile loads, and its keys are told" {
+    run -0 --separate-stderr "$CVB" list profiles --json
+    jq -e '[.profiles[] | select(.error != null)] == []' <<<"$output"
+    jq -e '[.profiles[].name] | index("tdx") != null and index("snp") != null' <<<"$output"
+    run -0 --separate-stderr "$CVB" list keys
+    for word in sessions tee aa_of firmware rounds margin params; do
+        [[ "$output" == *"  $word="* ]]
+    done
+}
+
+@test "a profile for real hardware has no reason of its own against a certificate" {
+    for p in "$root/profiles/tdx.ini" "$root/profiles/snp.ini"; do
+        ! grep -nE '^gpu = emu|^bounce = on|^accel = tcg' "$p"
+        [ "$(grep -c '^aa_of' "$p")" -ge 2 ] # each base arm has one
+        [ "$(sed -n 's/^sessions = //p' "$p")" -ge 5 ]
+    done
+}
+
 @test "run writes a result document of the contract's shape" {
     run -0 --separate-stderr "$CVB" run null.nop,mem.latency -s max_size=32KiB -n 3 --sample-ms 1 \
         -o out.json
@@ -165,7 +183,7 @@ setup() {
     sed 's/^sample_ms = 2/sample_ms = 60/' "$local_profile" >slow.ini
     "$CVB" certify slow.ini -o b -q >/dev/null 2>&1 &
     pid=$!
-    for _ in $(seq 600); do
+    for _ in $(seq 2400); do
         grep -qs '"type":"bench_end"' b/journal.jsonl && break
         sleep 0.05
     done
@@ -188,7 +206,7 @@ setup() {
     sed 's/^sample_ms = 2/sample_ms = 200/' "$local_profile" >slow.ini
     "$CVB" certify slow.ini -o b >/dev/null 2>err &
     pid=$!
-    for _ in $(seq 200); do
+    for _ in $(seq 1200); do
         grep -qs '"type":"sample"' b/journal.jsonl && break
         sleep 0.05
     done
@@ -209,7 +227,7 @@ setup() {
     sed 's/^sample_ms = 2/sample_ms = 200/' "$local_profile" >slow.ini
     "$CVB" certify slow.ini -o b -q >/dev/null 2>&1 &
     pid=$!
-    for _ in $(seq 100); do
+    for _ in $(seq 1200); do
         [ -s b/journal.jsonl ] && break
         sleep 0.05
     done
