@@ -29,18 +29,25 @@ static double sum_value(const struct sum *s)
 	return s->total + s->dropped;
 }
 
-void cvb_mean_sd(const double *x, size_t n, double *ret_mean, double *ret_sd)
+/*
+ * The mean less x[0], n >= 1.  Relative to the first value the sum stays exact when a large offset
+ * is common to all; and (x[i] - x[0]) - shift is a distance from the mean before it is rounded.
+ */
+static double mean_shift(const double *x, size_t n)
 {
-	struct sum s = {0}, rest = {0}, squares = {0};
+	struct sum s = {0};
 
-	/* relative to the first value: the sum stays exact when a large offset is common to all */
 	for (size_t i = 0; i < n; i++)
 		sum_add(&s, x[i] - x[0]);
+	return sum_value(&s) / (double)n;
+}
 
-	double shift = n ? sum_value(&s) / (double)n : NAN;
-	double mean = n ? x[0] + shift : NAN;
+void cvb_mean_sd(const double *x, size_t n, double *ret_mean, double *ret_sd)
+{
+	struct sum rest = {0}, squares = {0};
+	double shift = n ? mean_shift(x, n) : NAN;
 
-	*ret_mean = mean;
+	*ret_mean = n ? x[0] + shift : NAN;
 	if (!ret_sd)
 		return;
 	*ret_sd = NAN;
@@ -80,16 +87,17 @@ double cvb_median_sorted(const double *x, size_t n)
 	return x[n / 2 - 1] / 2 + x[n / 2] / 2;
 }
 
-static double lag1(const double *x, size_t n, double mean)
+static double lag1(const double *x, size_t n)
 {
 	struct sum products = {0}, squares = {0};
+	double shift = mean_shift(x, n), before = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		double d = x[i] - mean;
+		double d = (x[i] - x[0]) - shift;
 
 		sum_add(&squares, d * d);
-		if (i + 1 < n)
-			sum_add(&products, d * (x[i + 1] - mean));
+		sum_add(&products, before * d);
+		before = d;
 	}
 	double ss = sum_value(&squares);
 
@@ -116,7 +124,7 @@ int cvb_describe(const double *x, size_t n, struct cvb_describe *ret, struct cvb
 
 	d.median = cvb_median_sorted(sorted, n);
 	cvb_mean_sd(x, n, &d.mean, &d.sd);
-	d.lag1 = lag1(x, n, d.mean);
+	d.lag1 = lag1(x, n);
 	for (size_t i = 0; i < n; i++)
 		sorted[i] = fabs(sorted[i] - d.median);
 	cvb_sort_doubles(sorted, n);

@@ -5,36 +5,39 @@
 #include <math.h>
 #include <stdbool.h>
 
-/* ln Gamma(z) minus the leading part of Stirling's series, DLMF 5.11.1; good to 1e-15 for z >= 20.
- */
-static double stirling_rest(double z)
+#define HALF_LN_2PI 0.91893853320467274178
+
+/* DLMF 5.11.1; the first term left out is 2e-16 at z = 16. */
+double cvb_stirling_rest(double z)
 {
+	int sign;
+
+	if (z < 16)
+		return z == 0 ? 0 : lgamma_r(z + 1, &sign) - (z + 0.5) * log(z) + z - HALF_LN_2PI;
+
 	double r = 1 / (z * z);
 
-	return (1.0 / 12 - r * (1.0 / 360 - r * (1.0 / 1260 - r / 1680))) / z;
+	return (1.0 / 12 - r * (1.0 / 360 - r * (1.0 / 1260 - r * (1.0 / 1680 - r / 1188)))) / z;
 }
 
-/*
- * ln(Gamma(a + b) / Gamma(a)).  For large a the two logarithms are huge and nearly equal, so that
- * their difference would lose up to half the digits: take the difference of Stirling's series term
- * by term instead.
- */
-static double ln_gamma_step(double a, double b)
+double cvb_deviance(double x, double m)
 {
-	int sign;
+	double v = (x - m) / (x + m), sum, term;
 
-	if (a < 20)
-		return lgamma_r(a + b, &sign) - lgamma_r(a, &sign);
-	return (a - 0.5) * log1p(b / a) + b * log(a + b) - b + stirling_rest(a + b) -
-	       stirling_rest(a);
-}
+	if (fabs(x - m) >= 0.1 * (x + m))
+		return x * log(x / m) + m - x;
+	sum = (x - m) * v;
+	term = 2 * x * v;
+	for (double k = 3; k < 200; k += 2) {
+		double next;
 
-static double ln_beta(double a, double b)
-{
-	int sign;
-	double big = fmax(a, b), small = fmin(a, b);
-
-	return lgamma_r(small, &sign) - ln_gamma_step(big, small);
+		term *= v * v;
+		next = sum + term / k;
+		if (next == sum)
+			break;
+		sum = next;
+	}
+	return sum;
 }
 
 /*
@@ -80,9 +83,14 @@ double cvb_beta_inc(double a, double b, double x, double y)
 	if (x == 0 || y == 0)
 		return x == 0 ? 0 : 1;
 
-	/* of x and 1 - x the smaller one has all its digits: take logarithms through it */
-	double ln_x = x < 0.5 ? log(x) : log1p(-y), ln_y = y < 0.5 ? log(y) : log1p(-x);
-	double front = exp(a * ln_x + b * ln_y - ln_beta(a, b));
+	/*
+	 * x^a y^b / B(a, b) in saddle-point form: powers and gamma functions of large arguments are
+	 * never formed, so that no digits go with them
+	 */
+	double n = a + b;
+	double ln = cvb_stirling_rest(n) - cvb_stirling_rest(a) - cvb_stirling_rest(b) -
+		    cvb_deviance(a, n * x) - cvb_deviance(b, n * y);
+	double front = exp(ln - HALF_LN_2PI) * sqrt(a / n * b);
 
 	if (x < (a + 1) / (a + b + 2))
 		return front * beta_fraction(a, b, x) / a;

@@ -5,8 +5,8 @@
  *
  * Sources: Clopper & Pearson 1934, Biometrika 26 (binomial interval); Wilcoxon 1945, Biometrics
  * Bulletin 1; Tukey 1949 and Walsh 1949 (bounds from averages of pairs), as in Hollander, Wolfe &
- * Chicken, "Nonparametric Statistical Methods", 3rd ed., sections 3.1 to 3.6; Loader 2000, "Fast
- * and accurate computation of binomial probabilities" (saddle-point form of the probabilities).
+ * Chicken, "Nonparametric Statistical Methods", 3rd ed., sections 3.1 to 3.6; Hoeffding 1963, J.
+ * Am. Stat. Assoc. 58 (how far a sum of bounded terms strays).
  */
 #ifndef CVB_STATS_EXACT_H
 #define CVB_STATS_EXACT_H
@@ -45,8 +45,12 @@ double cvb_rates_p(uint64_t k1, uint64_t n1, uint64_t k2, uint64_t n2);
 /* --- Wilcoxon signed rank ----------------------------------------------------------------------
  */
 
-/* Up to here the null distribution is counted out; above, normal with continuity correction. */
-#define CVB_SIGNED_RANK_EXACT_MAX 200
+/* Up to here the null distribution is counted out; above, its Fourier series is summed. */
+#define CVB_SIGNED_RANK_EXACT_MAX 100
+
+/* Above CVB_SIGNED_RANK_EXACT_MAX a smaller probability is given as this one: it is the error bound
+ * there, so that what is returned is never too small. */
+#define CVB_SIGNED_RANK_LEAST 1e-12
 
 /* P(W+ <= w) for n differences without ties, of which each sign is a fair coin. */
 double cvb_signed_rank_cdf(uint64_t w, size_t n);
