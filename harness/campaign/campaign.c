@@ -248,31 +248,96 @@ static int fresh_peer(struct campaign *c, struct cvb_err *err)
 	return 0;
 }
 
-static int run_sessions(struct campaign *c, struct cvb_err *err)
+static bool is_look(const struct cvb_profile *p, uint64_t sessions)
+{
+	const struct cvb_gate *g = p->n_gates ? &p->gates[0] : NULL;
+
+	for (unsigned i = 0; g && i < g->n_looks; i++)
+		if (g->looks[i] == sessions)
+			return true;
+	return false;
+}
+
+/* Judge what there is, as the report would.  1: no gate waits for another look; 0; negative. */
+static int all_decided(const struct campaign *c, struct cvb_err *err)
+{
+	_cleanup_json_ json_t *verdicts = NULL;
+	struct cvb_model *model = NULL;
+	const json_t *gates, *gate;
+	size_t i;
+	int r = cvb_bundle_judge(c->bundle, &verdicts, &model, err);
+
+	cvb_model_free(model);
+	if (r < 0)
+		return r;
+	gates = json_object_get(verdicts, "gates");
+	json_array_foreach (gates, i, gate)
+		if (!json_is_null(json_object_get(gate, "next_look")))
+			return 0;
+	return 1;
+}
+
+static int end(struct campaign *c, uint64_t stopped_after, struct cvb_err *err)
+{
+	json_t *line = json_pack("{s:s}", "type", "campaign_end");
+	int r;
+
+	if (stopped_after)
+		json_object_set_new(line, "stopped_after", json_integer((json_int_t)stopped_after));
+	r = cvb_journal_add(c->journal, line, err);
+	return r < 0 ? r : cvb_journal_sync(c->journal, err);
+}
+
+static int run_session(struct campaign *c, uint64_t s, struct cvb_err *err)
+{
+	struct cvb_session session = {.profile = c->profile,
+				      .bundle = c->bundle,
+				      .journal = c->journal,
+				      .seed = c->done.seed,
+				      .number = s + 1,
+				      .attempt = c->done.attempts[s] + 1,
+				      .bench_done = c->done.bench_done[s]};
+	int r = fresh_peer(c, err);
+
+	if (r < 0)
+		return r;
+	session.peer_port = c->peer.port;
+	r = cvb_session_run(&session, err);
+	return r < 0 ? cvb_err_wrap(err, r, "session %" PRIu64, s + 1) : 0;
+}
+
+/* Is there anything left to measure after `n` sessions?  1, 0 or negative. */
+static int go_on(const struct campaign *c, uint64_t n, struct cvb_err *err)
 {
 	int r;
 
-	for (uint64_t s = 0; s < c->profile->sessions; s++) {
-		struct cvb_session session = {.profile = c->profile,
-					      .bundle = c->bundle,
-					      .journal = c->journal,
-					      .seed = c->done.seed,
-					      .number = s + 1,
-					      .attempt = c->done.attempts[s] + 1,
-					      .bench_done = c->done.bench_done[s]};
+	/* a resumed campaign that went on after this look keeps to it */
+	if (n == c->profile->sessions || !is_look(c->profile, n) || c->done.attempts[n])
+		return n < c->profile->sessions;
+	r = all_decided(c, err);
+	if (r < 0)
+		return cvb_err_wrap(err, r, "looking at the gates after session %" PRIu64, n);
+	return r == 0;
+}
 
-		if (c->done.session_done[s])
-			continue;
-		r = fresh_peer(c, err);
-		if (r < 0)
-			return r;
-		session.peer_port = c->peer.port;
-		r = cvb_session_run(&session, err);
-		if (r < 0)
-			return cvb_err_wrap(err, r, "session %" PRIu64, s + 1);
-	}
-	r = cvb_journal_add(c->journal, json_pack("{s:s}", "type", "campaign_end"), err);
-	return r < 0 ? r : cvb_journal_sync(c->journal, err);
+static int run_sessions(struct campaign *c, struct cvb_err *err)
+{
+	uint64_t n = 0;
+	int r;
+
+	do {
+		r = c->done.session_done[n] ? 0 : run_session(c, n, err);
+		if (r == 0)
+			r = go_on(c, ++n, err);
+	} while (r > 0);
+	if (r < 0)
+		return r;
+	if (n == c->profile->sessions)
+		return end(c, 0, err);
+	cvb_progress_end();
+	cvb_info("every gate is decided after %" PRIu64 " of at most %" PRIu64 " sessions", n,
+		 c->profile->sessions);
+	return end(c, n, err);
 }
 
 /* Say in the journal why it ends here; the disk may be what is full, so this may fail too. */

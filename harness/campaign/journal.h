@@ -5,23 +5,30 @@
  *
  * Lines, by "type" (every line but the first also has "session" and "attempt", both from 1):
  *
- *   campaign     first line: schema "cvmbench.journal/1", profile, seed, sessions, rounds, started
- *                (UTC), tool {name, version, compiler}, arms [{name, target, aa_of, gpu, bounce,
- * tee}], benches [{name, arms […], rounds}] session      a session (or another attempt at one)
- * begins arm          arm, state ready|unsupported, reason; when ready: labels {target, accel|null,
- * tee, bounce, emulated}, environment {…}, boot_ns bench        arm, bench, outcome
- * ok|unsupported|failed|untrusted, reason; when ok: series
+ *   campaign     first line: schema "cvmbench.journal/1", profile, seed, sessions, rounds,
+ *                started (UTC), tool {name, version, compiler}, arms [{name, target, aa_of, gpu,
+ *                bounce, tee}], benches [{name, arms […], rounds}]
+ *   session      a session (or another attempt at one) begins
+ *   arm          arm, state ready|unsupported, reason; when ready: labels {target, accel|null,
+ *                tee, bounce, emulated}, environment {…}, boot_ns
+ *   bench        arm, bench, outcome ok|unsupported|failed|untrusted, reason; when ok: series
  *                [{metric, unit, better, params}], iters […], options {…}, notes […], workers,
- *                emulated, deterministic.  "untrusted" and "failed" may follow an "ok" of the same
- * arm and bench in the same attempt: the last one counts for that attempt's samples sample arm,
- * bench, round (from 1), position (place in the round's order, from 1), start_ns, duration_ns,
- * values […] in the order of series (null: not finite), steal_ratio|null, swiotlb {nslabs, used,
- * used_hiwater}|null round        bench, round: every arm has been measured in it; the fsync point
+ *                emulated, deterministic, timer_ns, steady [a word for each series]|null,
+ *                warmup_ns, clock {window_ns, error_ratio, uncertainty_ratio}.  "untrusted" and
+ *                "failed" may follow an "ok" of the same arm and bench in the same attempt: the
+ *                last one counts for that attempt's samples
+ *   sample       arm, bench, round (from 1), position (place in the round's order, from 1),
+ *                start_ns, duration_ns, values […] in the order of series (null: not finite),
+ *                shortest_ns, steal_ratio|null, steal_ns, throttles|null, swiotlb {nslabs, used,
+ *                used_hiwater}|null
+ *   round        bench, round: every arm has been measured in it; the fsync point
  *   bench_end    bench: all its rounds are done in this attempt
  *   arm_end      arm, swiotlb {…}|null, reason|null: a non-null reason makes the arm's samples of
- * this attempt invalid ("bounce arm: the swiotlb pool was never used") session_end  the session is
- * complete abort        message: the campaign stopped here; `certify --resume` goes on campaign_end
- * all sessions are complete
+ *                this attempt invalid ("bounce arm: the swiotlb pool was never used")
+ *   session_end  the session is complete
+ *   abort        message: the campaign stopped here; `certify --resume` goes on
+ *   campaign_end all sessions are complete, or a planned look decided every gate: then
+ *                "stopped_after" has the number of sessions that were measured
  *
  * For each (session, bench) the attempt that reached bench_end counts; before one did, the latest.
  * Within an attempt only rounds with a "round" line count.

@@ -76,18 +76,37 @@ struct cvb_model_cell {
 	unsigned workers;
 	double steal_ratio; /* mean over the samples that know it; NaN if none does */
 	double steal_max_ratio;
+	uint64_t timer_ns;    /* largest seen: what reading the clock adds to a batch; 0: unknown */
+	uint64_t shortest_ns; /* shortest timed batch; 0: unknown */
+	double clock_error_ratio; /* the largest by which its clock surely ran wrong, as |there /
+				     here - 1| less what the reading may be off by; 0: none */
 };
 
+/* A signal other than its own value that voids a sample; fixed before anything was measured. */
+enum cvb_disturbance {
+	CVB_UNDISTURBED,
+	CVB_DISTURBED_STEAL,	/* the host took more than CVB_STEAL_LIMIT_RATIO of the CPU time */
+	CVB_DISTURBED_THROTTLE, /* a thermal throttle counter moved */
+};
+
+#define CVB_STEAL_LIMIT_RATIO 0.01
+/* Steal is counted in scheduler ticks; one tick in a short sample is no finding. */
+#define CVB_STEAL_LEAST_NS 20000000
+
 struct cvb_model_point {
-	unsigned session; /* from 1 */
-	unsigned round;	  /* from 1 */
-	double value;	  /* NaN: the sample was not finite */
+	unsigned session;  /* from 1 */
+	unsigned round;	   /* from 1 */
+	double value;	   /* NaN: the sample was not finite */
+	uint64_t start_ns; /* host's clock; 0: unknown */
+	enum cvb_disturbance disturbed;
 };
 
 /* All the values of one arm, by session, then round; only rounds that were completed. */
 struct cvb_model_points {
 	struct cvb_model_point *v;
 	size_t n;
+	unsigned sessions_steady;   /* sessions whose warm-up reached a steady state */
+	unsigned sessions_unsteady; /* sessions whose warm-up was seen not to reach one */
 };
 
 struct cvb_model_series {
@@ -133,8 +152,9 @@ struct cvb_model {
 	size_t n_series;
 	struct cvb_model_session *session; /* session[i]: number i + 1; `sessions` of them */
 	unsigned sessions_complete;
-	bool complete; /* campaign_end seen */
-	char *abort;   /* message of an abort that no later line followed; NULL */
+	bool complete;		/* campaign_end seen */
+	unsigned stopped_after; /* a planned look decided every gate after this session; 0: no */
+	char *abort;		/* message of an abort that no later line followed; NULL */
 };
 
 /* Read a journal.  -EBADMSG as said above, errno of open/read, -ENOMEM. */

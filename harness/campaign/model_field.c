@@ -3,6 +3,7 @@
 #include "core/util.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -78,6 +79,34 @@ int cvb_model_get_bool(const struct cvb_model_reader *r, const json_t *obj, cons
 	*ret = json_is_true(v);
 	if (v && !json_is_boolean(v) && !json_is_null(v))
 		return cvb_model_bad(r, field, "true or false is wanted");
+	return 0;
+}
+
+int cvb_model_get_u64(const struct cvb_model_reader *r, const json_t *obj, const char *field,
+		      uint64_t *ret)
+{
+	const json_t *v = json_object_get(obj, field);
+
+	*ret = 0;
+	if (!v || json_is_null(v))
+		return 0;
+	if (!json_is_integer(v) || json_integer_value(v) < 0)
+		return cvb_model_bad(r, field, "a whole number from 0 on is wanted");
+	*ret = (uint64_t)json_integer_value(v);
+	return 0;
+}
+
+int cvb_model_get_real(const struct cvb_model_reader *r, const json_t *obj, const char *field,
+		       double *ret)
+{
+	const json_t *v = json_object_get(obj, field);
+
+	*ret = NAN;
+	if (!v || json_is_null(v))
+		return 0;
+	if (!json_is_number(v))
+		return cvb_model_bad(r, field, "a number or null is wanted");
+	*ret = json_number_value(v);
 	return 0;
 }
 

@@ -4,6 +4,7 @@
  */
 #include "campaign/model_slot.h"
 #include "core/util.h"
+#include "stats/steady.h"
 
 #include <errno.h>
 #include <math.h>
@@ -85,13 +86,18 @@ static int add_points(struct cvb_model *m, const struct cvb_slot_arm *a,
 		if (!bigger)
 			return -ENOMEM;
 		p->v = bigger;
+		p->sessions_steady += a->steady && a->steady[i] == CVB_STEADY_REACHED;
+		p->sessions_unsteady += a->steady && a->steady[i] == CVB_STEADY_NONE;
 		for (size_t k = 0; k < a->n_rows; k++) {
 			const struct cvb_slot_row *row = &a->rows[k];
 
 			if (!round_done(slot, row->round))
 				continue;
-			p->v[p->n++] = (struct cvb_model_point){
-				.session = session, .round = row->round, .value = row->values[i]};
+			p->v[p->n++] = (struct cvb_model_point){.session = session,
+								.round = row->round,
+								.value = row->values[i],
+								.start_ns = row->start_ns,
+								.disturbed = row->disturbed};
 		}
 	}
 	return 0;
@@ -102,7 +108,8 @@ static void add_steal(struct steal *st, const struct cvb_slot_arm *a, const stru
 	for (size_t k = 0; k < a->n_rows; k++) {
 		double s = a->rows[k].steal_ratio;
 
-		if (isnan(s) || !round_done(slot, a->rows[k].round))
+		/* rounds that are void for their steal do not count twice */
+		if (isnan(s) || a->rows[k].disturbed || !round_done(slot, a->rows[k].round))
 			continue;
 		st->sum += s;
 		st->max = st->n ? fmax(st->max, s) : s;
@@ -123,6 +130,10 @@ static void keep_meta(struct cvb_model_cell *cell, const struct cvb_slot_arm *a)
 	cell->notes = json_incref(a->notes);
 	cell->iters = json_incref(a->iters);
 	cell->workers = a->workers;
+	cell->timer_ns = cvb_max(cell->timer_ns, a->timer_ns);
+	cell->clock_error_ratio = fmax(cell->clock_error_ratio, a->clock_error_ratio);
+	if (a->shortest_ns && (!cell->shortest_ns || a->shortest_ns < cell->shortest_ns))
+		cell->shortest_ns = a->shortest_ns;
 }
 
 static int apply_voids(const struct cvb_model *m, struct cvb_model_cell *cell,

@@ -281,8 +281,13 @@ static int on_abort(struct cvb_model_reader *r)
 
 static int on_campaign_end(struct cvb_model_reader *r)
 {
+	const json_t *stopped = json_object_get(r->line, "stopped_after");
+
 	r->m->complete = true;
-	return 0;
+	if (!stopped || json_is_null(stopped))
+		return 0;
+	return cvb_model_get_count(r, r->line, "stopped_after", r->m->sessions,
+				   &r->m->stopped_after);
 }
 
 static int on_line(const json_t *line, size_t number, void *ctx, struct cvb_err *err)

@@ -4,6 +4,7 @@
  */
 #include "campaign/model_slot.h"
 #include "core/util.h"
+#include "stats/steady.h"
 
 #include <errno.h>
 #include <math.h>
@@ -20,6 +21,7 @@ static void slot_arm_clear(struct cvb_slot_arm *a)
 	json_decref(a->notes);
 	json_decref(a->iters);
 	free(a->series);
+	free(a->steady);
 	for (size_t i = 0; i < a->n_rows; i++)
 		free(a->rows[i].values);
 	free(a->rows);
@@ -212,6 +214,53 @@ static int set_meta(struct cvb_model_reader *r, struct cvb_slot_arm *a)
 	return 0;
 }
 
+/* "steady" of an "ok" bench line: a word for each series, or null. */
+static int set_steady(const struct cvb_model_reader *r, struct cvb_slot_arm *a)
+{
+	const json_t *list = json_object_get(r->line, "steady"), *v;
+	size_t i;
+
+	free(CVB_TAKE(a->steady));
+	if (!list || json_is_null(list))
+		return 0;
+	if (json_array_size(list) != a->n_series)
+		return cvb_model_bad(r, "steady",
+				     "null or a list of %zu, one for each series, "
+				     "is wanted",
+				     a->n_series);
+	a->steady = calloc(a->n_series + 1, sizeof(*a->steady));
+	if (!a->steady)
+		return cvb_model_no_memory(r);
+	json_array_foreach (list, i, v) {
+		const char *word = json_string_value(v);
+
+		a->steady[i] = word ? cvb_steady_of_name(word) : -1;
+		if (a->steady[i] < 0)
+			return cvb_model_bad(r, "steady", "number %zu is no known word", i + 1);
+	}
+	return 0;
+}
+
+/* "timer_ns" and "clock" of an "ok" bench line. */
+static int set_clock(const struct cvb_model_reader *r, struct cvb_slot_arm *a)
+{
+	const json_t *clock = json_object_get(r->line, "clock");
+	double error, uncertainty;
+	int e = cvb_model_get_u64(r, r->line, "timer_ns", &a->timer_ns);
+
+	a->clock_error_ratio = 0;
+	if (e < 0 || !clock || json_is_null(clock))
+		return e;
+	if (!json_is_object(clock))
+		return cvb_model_bad(r, "clock", "an object or null is wanted");
+	e = cvb_model_get_real(r, clock, "error_ratio", &error);
+	if (e == 0)
+		e = cvb_model_get_real(r, clock, "uncertainty_ratio", &uncertainty);
+	if (e == 0 && isfinite(error) && isfinite(uncertainty))
+		a->clock_error_ratio = fmax(fabs(error) - fabs(uncertainty), 0);
+	return e;
+}
+
 int cvb_model_on_bench(struct cvb_model_reader *r)
 {
 	const char *outcome = json_string_value(json_object_get(r->line, "outcome"));
@@ -249,6 +298,10 @@ int cvb_model_on_bench(struct cvb_model_reader *r)
 				     "\"ok\" again for the same arm and benchmark in one attempt");
 	a->outcome = o;
 	e = set_series(r, bench, a);
+	if (e == 0)
+		e = set_steady(r, a);
+	if (e == 0)
+		e = set_clock(r, a);
 	return e < 0 ? e : set_meta(r, a);
 }
 
@@ -270,50 +323,71 @@ static int read_values(const struct cvb_model_reader *r, const struct cvb_slot_a
 	return 0;
 }
 
+/* What a sample line says of the sample itself, its values aside. */
+static int read_row(const struct cvb_model_reader *r, struct cvb_slot_arm *a,
+		    struct cvb_slot_row *row)
+{
+	uint64_t steal_ns, shortest_ns, throttles;
+	double steal;
+	int e = cvb_model_get_real(r, r->line, "steal_ratio", &steal);
+
+	if (e == 0)
+		e = cvb_model_get_u64(r, r->line, "steal_ns", &steal_ns);
+	if (e == 0)
+		e = cvb_model_get_u64(r, r->line, "shortest_ns", &shortest_ns);
+	if (e == 0)
+		e = cvb_model_get_u64(r, r->line, "throttles", &throttles);
+	if (e == 0)
+		e = cvb_model_get_u64(r, r->line, "start_ns", &row->start_ns);
+	if (e < 0)
+		return e;
+	/* below 0 the runner says that it does not know */
+	row->steal_ratio = steal >= 0 ? steal : NAN;
+	if (throttles)
+		row->disturbed = CVB_DISTURBED_THROTTLE;
+	else if (steal > CVB_STEAL_LIMIT_RATIO && steal_ns >= CVB_STEAL_LEAST_NS)
+		row->disturbed = CVB_DISTURBED_STEAL;
+	if (shortest_ns && (!a->shortest_ns || shortest_ns < a->shortest_ns))
+		a->shortest_ns = shortest_ns;
+	return 0;
+}
+
 int cvb_model_on_sample(struct cvb_model_reader *r)
 {
-	const json_t *steal = json_object_get(r->line, "steal_ratio");
+	struct cvb_slot_row row = {0};
 	struct cvb_slot *slot = NULL;
-	unsigned arm, bench, round;
+	unsigned arm, bench;
 	int e = cvb_model_get_arm(r, &arm);
 
 	if (e == 0)
 		e = cvb_model_get_bench(r, &bench);
 	if (e == 0)
-		e = cvb_model_get_count(r, r->line, "round", r->m->benches[bench].rounds, &round);
+		e = cvb_model_get_count(r, r->line, "round", r->m->benches[bench].rounds,
+					&row.round);
 	if (e == 0)
 		e = get_slot(r, bench, &slot);
 	if (e == 0)
 		e = cvb_model_note_swiotlb(r, &r->m->arms[arm]);
 	if (e < 0)
 		return e;
-	if (steal && !json_is_number(steal) && !json_is_null(steal))
-		return cvb_model_bad(r, "steal_ratio", "a number or null is wanted");
-	if (!slot)
-		return 0;
 
-	struct cvb_slot_arm *a = &slot->arms[arm];
+	struct cvb_slot_arm unused = {0}, *a = slot ? &slot->arms[arm] : &unused;
 
+	e = read_row(r, a, &row);
+	if (e < 0 || !slot)
+		return e;
 	if (a->outcome == CVB_MODEL_NONE || !a->series)
 		return cvb_model_bad(r, "bench", "a sample before the benchmark's \"ok\" line");
-	if (a->n_rows && round <= a->rows[a->n_rows - 1].round)
-		return cvb_model_bad(r, "round", "round %u came after round %u", round,
+	if (a->n_rows && row.round <= a->rows[a->n_rows - 1].round)
+		return cvb_model_bad(r, "round", "round %u came after round %u", row.round,
 				     a->rows[a->n_rows - 1].round);
-
-	double *values = calloc(a->n_series + 1, sizeof(*values));
-
-	if (!values || !cvb_model_grow(&a->rows, a->n_rows, &a->rows_room, sizeof(*a->rows))) {
-		free(values);
+	row.values = calloc(a->n_series + 1, sizeof(*row.values));
+	if (!row.values || !cvb_model_grow(&a->rows, a->n_rows, &a->rows_room, sizeof(*a->rows))) {
+		free(row.values);
 		return cvb_model_no_memory(r);
 	}
-	a->rows[a->n_rows++] = (struct cvb_slot_row){
-		.round = round,
-		.values = values,
-		/* below 0 the runner says that it does not know */
-		.steal_ratio = json_is_number(steal) && json_number_value(steal) >= 0
-				       ? json_number_value(steal)
-				       : NAN};
-	return read_values(r, a, values);
+	a->rows[a->n_rows++] = row;
+	return read_values(r, a, row.values);
 }
 
 int cvb_model_on_round(struct cvb_model_reader *r)

@@ -16,7 +16,9 @@
 struct cvb_slot_row {
 	unsigned round;
 	double steal_ratio; /* NaN: unknown */
-	double *values;	    /* cvb_slot_arm.n_series of them */
+	uint64_t start_ns;
+	enum cvb_disturbance disturbed;
+	double *values; /* cvb_slot_arm.n_series of them */
 };
 
 struct cvb_slot_arm {
@@ -30,6 +32,9 @@ struct cvb_slot_arm {
 	unsigned workers;
 	size_t *series; /* indices into model->series, in the order of sample values */
 	size_t n_series;
+	int *steady; /* enum cvb_steady_state of each series, or -1; NULL: not told */
+	uint64_t timer_ns, shortest_ns;
+	double clock_error_ratio;  /* as in struct cvb_model_cell */
 	struct cvb_slot_row *rows; /* by rising round */
 	size_t n_rows;
 	size_t rows_room;
@@ -90,6 +95,12 @@ int cvb_model_get_count(const struct cvb_model_reader *r, const json_t *obj, con
 /* A bool; absent or null is false. */
 int cvb_model_get_bool(const struct cvb_model_reader *r, const json_t *obj, const char *field,
 		       bool *ret);
+/* A whole number of ns (or of anything) that is not negative; absent or null is 0. */
+int cvb_model_get_u64(const struct cvb_model_reader *r, const json_t *obj, const char *field,
+		      uint64_t *ret);
+/* A number; absent or null is NaN. */
+int cvb_model_get_real(const struct cvb_model_reader *r, const json_t *obj, const char *field,
+		       double *ret);
 /* "arm", "bench", "session" and "attempt" of the line. */
 int cvb_model_get_arm(const struct cvb_model_reader *r, unsigned *ret);
 int cvb_model_get_bench(const struct cvb_model_reader *r, unsigned *ret);

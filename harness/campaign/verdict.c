@@ -14,14 +14,7 @@
 /* A margin of (nearly) 1 leaves no tolerance of its own to hold an A/A deviation against. */
 #define AA_LEAST_TOLERANCE 0.01
 
-json_t *cvb_verdict_number(double v)
-{
-	return isfinite(v) ? json_real(v) : json_null();
-}
-
-/* Set verdict and reason.  0 or -ENOMEM. */
-static int CVB_PRINTF(3, 4)
-	decide(struct cvb_judgement *j, enum cvb_verdict verdict, const char *fmt, ...)
+int cvb_verdict_decide(struct cvb_judgement *j, enum cvb_verdict verdict, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -34,56 +27,55 @@ static int CVB_PRINTF(3, 4)
 	return j->reason ? 0 : -ENOMEM;
 }
 
-int cvb_verdict_pairs(const struct cvb_model_series *s, int base, int test, struct cvb_pair **ret,
-		      size_t *ret_n, struct cvb_err *err)
-{
-	const struct cvb_model_points *b = &s->points[base], *t = &s->points[test];
-	struct cvb_pair *pairs = calloc(cvb_min(b->n, t->n) + 1, sizeof(*pairs));
-	size_t n = 0;
-
-	if (!pairs)
-		return cvb_err_set(err, -ENOMEM, "out of memory judging %s", s->key);
-	for (size_t i = 0, k = 0; i < b->n && k < t->n;) {
-		const struct cvb_model_point *x = &b->v[i], *y = &t->v[k];
-
-		if (x->session == y->session && x->round == y->round) {
-			pairs[n++] = (struct cvb_pair){.session = x->session,
-						       .round = x->round,
-						       .base = x->value,
-						       .test = y->value};
-			i++;
-			k++;
-		} else if (x->session < y->session ||
-			   (x->session == y->session && x->round < y->round)) {
-			i++;
-		} else {
-			k++;
-		}
-	}
-	*ret = pairs;
-	*ret_n = n;
-	return 0;
-}
-
 /* The rule of a gate; a report is judged like the default, and its verdict dropped. */
 static enum cvb_gate_rule rule_of(const struct cvb_gate *g)
 {
 	return g->kind == CVB_GATE_REPORT ? CVB_RULE_NON_INFERIORITY : (enum cvb_gate_rule)g->kind;
 }
 
-static double margin_of(const struct cvb_gate *g)
+double cvb_verdict_margin(const struct cvb_gate *g)
 {
 	return g->kind == CVB_GATE_ABSOLUTE ? 1 : g->margin;
 }
 
+/*
+ * How well the numbers agree with "the gate holds".  With several looks each bound is narrower; the
+ * p value is scaled by the same factor, so that it is below .05 just where the gate fails.
+ */
+static int p_fail(const struct cvb_sessions *s, const struct cvb_gate_plan *plan,
+		  const struct cvb_gate_answer *a, double *ret, struct cvb_err *err)
+{
+	struct cvb_bounds_of above = {
+		.alpha = a->alpha, .margin = 1 / plan->margin, .resolution = plan->resolution};
+	struct cvb_ratio r;
+	int e;
+
+	*ret = a->ratio.p_below;
+	if (plan->rule == CVB_RULE_EQUIVALENCE) {
+		if (plan->margin > 1)
+			above.margin = plan->margin;
+		e = cvb_sessions_ratio(s, a->ratio.sessions, &above, &r, err);
+		if (e < 0)
+			return e;
+		*ret = r.p_above;
+		above.margin = 1 / above.margin;
+		e = cvb_sessions_ratio(s, a->ratio.sessions, &above, &r, err);
+		if (e < 0)
+			return e;
+		*ret = fmin(*ret, r.p_below);
+	}
+	*ret = fmin(*ret * CVB_GATE_ALPHA / a->alpha, 1);
+	return 0;
+}
+
 /* Bounds and verdict of a series' pairs.  -EINVAL with the reason for values that have no ratio. */
 static int judge_pairs(const struct cvb_gate *g, const struct cvb_model_series *s,
-		       struct cvb_pair *pairs, size_t n, bool exact, struct cvb_judgement *j,
+		       struct cvb_matched *pairs, bool exact, struct cvb_judgement *j,
 		       struct cvb_err *err)
 {
 	/* a virtual clock's numbers are computed: that they agree is no lack of resolution */
 	struct cvb_gate_plan plan = {.rule = rule_of(g),
-				     .margin = margin_of(g),
+				     .margin = cvb_verdict_margin(g),
 				     .n_looks = g->n_looks,
 				     .resolution = exact ? EXACT_RESOLUTION : 0};
 	struct cvb_sessions sessions = {0};
@@ -91,12 +83,14 @@ static int judge_pairs(const struct cvb_gate *g, const struct cvb_model_series *
 	int r;
 
 	memcpy(plan.looks, g->looks, sizeof(plan.looks));
-	for (size_t i = 0; i < n && g->kind == CVB_GATE_ABSOLUTE; i++)
-		pairs[i].base = g->limit;
-	r = cvb_sessions_make(&sessions, pairs, n, s->better == CVB_LOWER_IS_BETTER,
-			      (enum cvb_ratio_estimator)g->estimator, CVB_PAIRING_PAIR, err);
+	for (size_t i = 0; i < pairs->n && g->kind == CVB_GATE_ABSOLUTE; i++)
+		pairs->v[i].base = g->limit;
+	r = cvb_sessions_make(&sessions, pairs->v, pairs->n, s->better == CVB_LOWER_IS_BETTER,
+			      (enum cvb_ratio_estimator)g->estimator, pairs->pairing, err);
 	if (r == 0)
 		r = cvb_gate_judge(&sessions, &plan, &a, err);
+	if (r == 0)
+		r = p_fail(&sessions, &plan, &a, &j->p_fail, err);
 	cvb_sessions_done(&sessions);
 	if (r < 0)
 		return r;
@@ -104,9 +98,11 @@ static int judge_pairs(const struct cvb_gate *g, const struct cvb_model_series *
 	j->has_ratio = true;
 	j->alpha = a.alpha;
 	j->look = a.look;
+	j->next_look = a.next_look;
+	j->open = a.verdict == CVB_VERDICT_INCONCLUSIVE && a.next_look;
 	j->sessions_needed = a.sessions_needed;
-	return decide(j, a.verdict, "%s%s", a.reason,
-		      a.ratio.why == CVB_INTERVAL_ONE_SESSION ? ", 5 to certify" : "");
+	return cvb_verdict_decide(j, a.verdict, "%s%s", a.reason,
+				  a.ratio.why == CVB_INTERVAL_ONE_SESSION ? ", 5 to certify" : "");
 }
 
 /* Add to the reason that is there.  0 or -ENOMEM. */
@@ -120,7 +116,16 @@ static int CVB_PRINTF(2, 3) also(struct cvb_judgement *j, const char *fmt, ...)
 	if (vasprintf(&more, fmt, ap) < 0)
 		more = NULL;
 	va_end(ap);
-	return more ? decide(j, j->verdict, "%s; %s", before, more) : -ENOMEM;
+	return more ? cvb_verdict_decide(j, j->verdict, "%s; %s", before, more) : -ENOMEM;
+}
+
+/* The planned look after `sessions` sessions; 0: none. */
+static unsigned next_look(const struct cvb_gate *g, unsigned sessions)
+{
+	for (unsigned i = 0; i < g->n_looks; i++)
+		if (g->looks[i] > sessions)
+			return g->looks[i];
+	return 0;
 }
 
 /*
@@ -132,46 +137,50 @@ static int check_aa(const struct cvb_model *m, struct cvb_judgement *j, int base
 		    const struct cvb_gate *g, struct cvb_err *err)
 {
 	int aa = g->kind == CVB_GATE_ABSOLUTE ? -1 : cvb_model_aa_arm(m, j->series, base);
-	double margin = margin_of(g), tolerance = fmax(fabs(1 - margin), AA_LEAST_TOLERANCE);
-	_cleanup_free_ struct cvb_pair *pairs = NULL;
+	double margin = cvb_verdict_margin(g),
+	       tolerance = fmax(fabs(1 - margin), AA_LEAST_TOLERANCE);
+	struct cvb_err why = {0};
+	struct cvb_matched pairs;
 	struct cvb_ratio r;
-	size_t n;
 	int e;
 
 	if (aa < 0) {
 		j->aa_missing = g->kind != CVB_GATE_ABSOLUTE;
 		return 0;
 	}
-	e = cvb_verdict_pairs(j->series, base, aa, &pairs, &n, err);
+	e = cvb_verdict_match(j->series, base, aa, &pairs, err);
 	if (e < 0)
 		return e;
-	if (!n) {
-		j->aa_missing = true;
+	j->aa_missing = !pairs.n;
+	e = pairs.n ? cvb_ratio_paired(pairs.v, pairs.n, j->series->better == CVB_LOWER_IS_BETTER,
+				       CVB_AA_ALPHA, &r, &why)
+		    : 0;
+	cvb_matched_done(&pairs);
+	if (j->aa_missing)
 		return 0;
-	}
-
-	struct cvb_err why = {0};
-
-	if (cvb_ratio_paired(pairs, n, j->series->better == CVB_LOWER_IS_BETTER, CVB_AA_ALPHA, &r,
-			     &why) < 0)
-		return decide(j, CVB_VERDICT_INVALID, "A/A arm %s: %s", m->arms[aa].name,
-			      why.frame[0].msg);
+	if (e < 0)
+		return cvb_verdict_decide(j, CVB_VERDICT_INVALID, "A/A arm %s: %s",
+					  m->arms[aa].name, why.frame[0].msg);
 	if (r.has_interval && (r.lower > 1 || r.upper < 1)) {
 		j->aa_excludes_one = true;
-		return decide(
+		return cvb_verdict_decide(
 			j, CVB_VERDICT_INVALID,
 			"arm %s measured again (arm %s) differs from itself: ratio %.4g, 99 %% "
 			"interval %.4g to %.4g excludes 1",
 			m->arms[base].name, m->arms[aa].name, r.ratio, r.lower, r.upper);
 	}
 
-	if (r.has_interval && r.sessions >= CVB_AA_FEW_SESSIONS && r.upper - r.lower > tolerance)
-		return decide(j, CVB_VERDICT_INVALID,
-			      "too noisy to decide: the 99 %% interval %.4g to %.4g of arm %s "
-			      "measured again (arm %s) is wider than the %.2g %% that this gate "
-			      "tolerates",
-			      r.lower, r.upper, m->arms[base].name, m->arms[aa].name,
-			      100 * tolerance);
+	if (r.has_interval && r.sessions >= CVB_AA_FEW_SESSIONS && r.upper - r.lower > tolerance) {
+		/* more sessions make it narrower */
+		j->next_look = next_look(g, r.sessions);
+		j->open = j->next_look > 0;
+		return cvb_verdict_decide(
+			j, CVB_VERDICT_INVALID,
+			"too noisy to decide: the 99 %% interval %.4g to %.4g of arm %s "
+			"measured again (arm %s) is wider than the %.2g %% that this gate "
+			"tolerates",
+			r.lower, r.upper, m->arms[base].name, m->arms[aa].name, 100 * tolerance);
+	}
 
 	double off = fabs(r.log_mean);
 
@@ -184,41 +193,101 @@ static int check_aa(const struct cvb_model *m, struct cvb_judgement *j, int base
 			    margin) == j->verdict)
 		return also(j, "it stands even with the %.2g %% that A/A arm %s is off",
 			    100 * expm1(off), m->arms[aa].name);
-	return decide(j, CVB_VERDICT_INVALID,
-		      "arm %s measured again (arm %s) is off by %.2g %%, more than this gate "
-		      "tolerates, and that could have made the %s",
-		      m->arms[base].name, m->arms[aa].name, 100 * expm1(off),
-		      cvb_verdict_names[j->verdict]);
+	return cvb_verdict_decide(
+		j, CVB_VERDICT_INVALID,
+		"arm %s measured again (arm %s) is off by %.2g %%, more than this gate "
+		"tolerates, and that could have made the %s",
+		m->arms[base].name, m->arms[aa].name, 100 * expm1(off),
+		cvb_verdict_names[j->verdict]);
+}
+
+/* Most sessions of this arm had no steady state: the first one of them decides nothing. */
+static bool unsteady(const struct cvb_model_points *p)
+{
+	return p->sessions_unsteady > p->sessions_steady;
+}
+
+/* What the numbers' surroundings say against a verdict that they gave. */
+static int check_rounds(const struct cvb_model_series *s, const struct cvb_gate *g, int arm,
+			int base, const struct cvb_matched *pairs, struct cvb_judgement *j)
+{
+	unsigned voided = pairs->stolen + pairs->throttled;
+	size_t all = pairs->n + voided;
+
+	if (voided > CVB_VOIDED_LIMIT * (double)all)
+		return cvb_verdict_decide(
+			j, CVB_VERDICT_INVALID,
+			"%u of %zu rounds are void (the host took CPU time in %u, a CPU was "
+			"throttled in %u): more than %g %%",
+			voided, all, pairs->stolen, pairs->throttled, 100 * CVB_VOIDED_LIMIT);
+	if ((unsteady(&s->points[arm]) || unsteady(&s->points[base])) &&
+	    (j->verdict == CVB_VERDICT_PASS || j->verdict == CVB_VERDICT_FAIL))
+		return cvb_verdict_decide(
+			j, CVB_VERDICT_INCONCLUSIVE,
+			"no-steady-state: %s still changed its speed when the warm-up was over, in "
+			"%u of %u sessions on arm %s and %u of %u on arm %s; raise rounds or "
+			"sample_ms, which also lengthens the warm-up",
+			s->name, s->points[arm].sessions_unsteady,
+			s->points[arm].sessions_unsteady + s->points[arm].sessions_steady, g->arm,
+			s->points[base].sessions_unsteady,
+			s->points[base].sessions_unsteady + s->points[base].sessions_steady,
+			g->base);
+	return 0;
+}
+
+/* A verdict on the rounds that both arms have; 0, or -ENOMEM. */
+static int judge_matched(const struct cvb_model *m, const struct cvb_model_series *s,
+			 const struct cvb_gate *g, int arm, int base, struct cvb_matched *pairs,
+			 struct cvb_judgement *j, struct cvb_err *err)
+{
+	const struct cvb_model_bench *b = &m->benches[s->bench];
+	unsigned voided = pairs->stolen + pairs->throttled;
+	struct cvb_err why = {0};
+	int e;
+
+	j->voided = voided;
+	j->pairing = pairs->pairing;
+	if (!pairs->n && voided)
+		return check_rounds(s, g, arm, base, pairs, j);
+	if (!pairs->n && s->points[arm].n && s->points[base].n)
+		return cvb_verdict_decide(j, CVB_VERDICT_INVALID,
+					  "arms %s and %s have no round in common for %s", g->arm,
+					  g->base, s->key);
+	if (!pairs->n && (s->points[arm].n || s->points[base].n) && b->sessions_done)
+		return cvb_verdict_decide(j, CVB_VERDICT_INVALID, "only arm %s measured %s",
+					  s->points[arm].n ? g->arm : g->base, s->key);
+	if (!pairs->n)
+		return cvb_verdict_decide(j, CVB_VERDICT_INCONCLUSIVE,
+					  "no round of %s was completed", s->key);
+	e = judge_pairs(g, s, pairs, b->cells[arm].deterministic && b->cells[base].deterministic, j,
+			&why);
+	if (e == -EINVAL)
+		return cvb_verdict_decide(j, CVB_VERDICT_INVALID,
+					  "%s (test is arm %s, base is arm %s)", why.frame[0].msg,
+					  g->arm, g->base);
+	if (e == 0)
+		e = check_aa(m, j, base, g, err);
+	if (e == 0 && voided)
+		e = also(j,
+			 "%u of %zu rounds are left out: the host took CPU time in %u, a CPU was "
+			 "throttled in %u",
+			 voided, pairs->n + voided, pairs->stolen, pairs->throttled);
+	return e < 0 ? e : check_rounds(s, g, arm, base, pairs, j);
 }
 
 static int judge_series(const struct cvb_model *m, const struct cvb_model_series *s,
 			const struct cvb_gate *g, int arm, int base, struct cvb_judgement *j,
 			struct cvb_err *err)
 {
-	const struct cvb_model_bench *b = &m->benches[s->bench];
-	_cleanup_free_ struct cvb_pair *pairs = NULL;
-	struct cvb_err why = {0};
-	size_t n;
-	int e = cvb_verdict_pairs(s, base, arm, &pairs, &n, err);
+	struct cvb_matched pairs;
+	int e = cvb_verdict_match(s, base, arm, &pairs, err);
 
-	if (e < 0)
-		return e;
 	j->series = s;
-	if (!n && s->points[arm].n && s->points[base].n)
-		return decide(j, CVB_VERDICT_INVALID,
-			      "arms %s and %s have no round in common for %s", g->arm, g->base,
-			      s->key);
-	if (!n && (s->points[arm].n || s->points[base].n) && b->sessions_done)
-		return decide(j, CVB_VERDICT_INVALID, "only arm %s measured %s",
-			      s->points[arm].n ? g->arm : g->base, s->key);
-	if (!n)
-		return decide(j, CVB_VERDICT_INCONCLUSIVE, "no round of %s was completed", s->key);
-	e = judge_pairs(g, s, pairs, n, b->cells[arm].deterministic && b->cells[base].deterministic,
-			j, &why);
-	if (e == -EINVAL)
-		return decide(j, CVB_VERDICT_INVALID, "%s (test is arm %s, base is arm %s)",
-			      why.frame[0].msg, g->arm, g->base);
-	return e < 0 ? e : check_aa(m, j, base, g, err);
+	j->p_fail = NAN;
+	if (e == 0)
+		e = judge_matched(m, s, g, arm, base, &pairs, j, err);
+	cvb_matched_done(&pairs);
+	return e;
 }
 
 /* Is `a` worse news than `b`? */
@@ -269,89 +338,13 @@ static int judge_no_series(const struct cvb_model *m, const struct cvb_gate *g,
 		if (!strcmp(m->series[i]->name, g->metric))
 			other = m->series[i];
 	if (other)
-		return decide(j, CVB_VERDICT_INVALID,
-			      "no series of %s has the params \"%s\"; one there is has \"%s\"",
-			      g->metric, g->params ? g->params : "", other->params_key);
-	return decide(j, CVB_VERDICT_INVALID, "no benchmark of this campaign measured %s%s",
-		      g->metric, near_names(m, g->metric, near, sizeof(near)));
-}
-
-/* Was this side of the gate measured at all?  1: yes; 0: no, and `j` says why; -ENOMEM. */
-static int side_measured(const struct cvb_model *m, const char *name, int bench,
-			 struct cvb_judgement *j)
-{
-	int i = cvb_model_arm(m, name);
-	const struct cvb_model_arm *arm = i < 0 ? NULL : &m->arms[i];
-
-	if (!arm)
-		return decide(j, CVB_VERDICT_INVALID, "this campaign has no arm %s", name);
-	if (arm->state == CVB_MODEL_ARM_UNSUPPORTED)
-		return decide(j, CVB_VERDICT_UNSUPPORTED, "arm %s: %s", name, arm->reason);
-	if (arm->state == CVB_MODEL_ARM_UNSEEN)
-		return decide(j, CVB_VERDICT_INCONCLUSIVE, "arm %s was not reached%s%s", name,
-			      m->abort ? ": " : "", m->abort ? m->abort : "");
-	if (bench < 0)
-		return 1;
-
-	const struct cvb_model_bench *b = &m->benches[bench];
-	const struct cvb_model_cell *cell = &b->cells[i];
-
-	if (cell->outcome == CVB_MODEL_UNSUPPORTED)
-		return decide(j, CVB_VERDICT_UNSUPPORTED, "%s on arm %s: %s", b->name, name,
-			      cell->reason);
-	if (cell->outcome != CVB_MODEL_NONE)
-		return 1;
-	if (b->arm_mask & (UINT32_C(1) << i))
-		return decide(j, CVB_VERDICT_INCONCLUSIVE, "%s was not reached on arm %s", b->name,
-			      name);
-	return decide(j, CVB_VERDICT_INVALID, "%s is not planned on arm %s", b->name, name);
-}
-
-/* May what this side measured be believed?  1: yes; 0: no, and `j` says why; -ENOMEM. */
-static int side_trusted(const struct cvb_model *m, const char *name, int bench,
-			struct cvb_judgement *j)
-{
-	int i = cvb_model_arm(m, name);
-
-	if (m->arms[i].accel_changed)
-		return decide(j, CVB_VERDICT_INVALID,
-			      "arm %s ran under kvm in some sessions and under tcg in others",
-			      name);
-	if (bench < 0)
-		return 1;
-
-	const struct cvb_model_bench *b = &m->benches[bench];
-	const struct cvb_model_cell *cell = &b->cells[i];
-
-	if (cell->outcome == CVB_MODEL_FAILED || cell->outcome == CVB_MODEL_UNTRUSTED)
-		return decide(j, CVB_VERDICT_INVALID, "%s on arm %s %s: %s", b->name, name,
-			      cell->outcome == CVB_MODEL_FAILED ? "failed" : "is untrusted",
-			      cell->reason);
-	if (cell->invalid)
-		return decide(j, CVB_VERDICT_INVALID, "arm %s: %s", name, cell->invalid);
-	if (cell->steal_ratio > CVB_STEAL_LIMIT_RATIO)
-		return decide(j, CVB_VERDICT_INVALID,
-			      "the host took %.2g %% of the CPU time of %s on arm %s (steal; the "
-			      "limit is %g %%)",
-			      100 * cell->steal_ratio, b->name, name, 100 * CVB_STEAL_LIMIT_RATIO);
-	return 1;
-}
-
-/* Did both sides run with the same number of threads?  A guest with fewer CPUs than its host does
- * other work than the host. */
-static int sides_alike(const struct cvb_model *m, const struct cvb_gate *g, int bench,
-		       struct cvb_judgement *j)
-{
-	const struct cvb_model_bench *b = bench >= 0 ? &m->benches[bench] : NULL;
-	unsigned arm = b ? b->cells[cvb_model_arm(m, g->arm)].workers : 0;
-	unsigned base = b ? b->cells[cvb_model_arm(m, g->base)].workers : 0;
-
-	if (arm == base)
-		return 1;
-	return decide(j, CVB_VERDICT_INVALID,
-		      "%s ran with %u threads on arm %s and %u on arm %s: set threads = in "
-		      "[bench %s]",
-		      b->name, arm, g->arm, base, g->base, b->name);
+		return cvb_verdict_decide(
+			j, CVB_VERDICT_INVALID,
+			"no series of %s has the params \"%s\"; one there is has \"%s\"", g->metric,
+			g->params ? g->params : "", other->params_key);
+	return cvb_verdict_decide(j, CVB_VERDICT_INVALID,
+				  "no benchmark of this campaign measured %s%s", g->metric,
+				  near_names(m, g->metric, near, sizeof(near)));
 }
 
 /* The benchmark of "mem.stream/triad", or -1. */
@@ -413,8 +406,8 @@ static int judge_matching(const struct cvb_model *m, const struct cvb_gate *g,
 		if (count[v])
 			used += (size_t)snprintf(tally + used, sizeof(tally) - used, "%s%u %s",
 						 used ? ", " : "", count[v], cvb_verdict_names[v]);
-	return decide(worst, worst->verdict, "worst of %u series (%s) is {%s}: %s", matched, tally,
-		      worst->series->params_key, why);
+	return cvb_verdict_decide(worst, worst->verdict, "worst of %u series (%s) is {%s}: %s",
+				  matched, tally, worst->series->params_key, why);
 }
 
 /* Judge; numbers of a measurement that is not trusted are shown, but decide nothing. */
@@ -422,18 +415,19 @@ static int judge_measured(const struct cvb_model *m, const struct cvb_gate *g, i
 			  struct cvb_judgement *j, struct cvb_err *err)
 {
 	struct cvb_judgement distrust = {0};
-	int trusted = side_trusted(m, g->arm, bench, &distrust), e;
+	int trusted = cvb_verdict_side_trusted(m, g->arm, bench, &distrust), e;
 
 	if (trusted == 1)
-		trusted = side_trusted(m, g->base, bench, &distrust);
+		trusted = cvb_verdict_side_trusted(m, g->base, bench, &distrust);
 	if (trusted == 1)
-		trusted = sides_alike(m, g, bench, &distrust);
+		trusted = cvb_verdict_sides_alike(m, g, bench, &distrust);
 	e = trusted < 0 ? trusted : judge_matching(m, g, j, err);
 	if (e == 0 && trusted == 0) {
 		free(j->reason);
 		j->reason = CVB_TAKE(distrust.reason);
 		j->verdict = distrust.verdict;
 		j->sessions_needed = 0;
+		j->open = false;
 	}
 	free(distrust.reason);
 	return e;
@@ -443,130 +437,14 @@ static int judge_gate(const struct cvb_model *m, const struct cvb_gate *g, struc
 		      struct cvb_err *err)
 {
 	int bench = bench_of_metric(m, g->metric);
-	int e = side_measured(m, g->arm, bench, j);
+	int e = cvb_verdict_side_measured(m, g->arm, bench, j);
 
 	if (e == 1)
-		e = side_measured(m, g->base, bench, j);
+		e = cvb_verdict_side_measured(m, g->base, bench, j);
 	if (e == 1)
 		e = judge_measured(m, g, bench, j, err);
 	if (e == -ENOMEM)
 		return cvb_err_set(err, e, "out of memory judging gate %s", g->id);
-	return e;
-}
-
-/* "vm: tcg" for each side of the gate that has labels, "both: emulated" where they are the same. */
-static json_t *gate_labels(const struct cvb_model *m, const struct cvb_gate *g)
-{
-	const char *const names[] = {g->arm, g->base};
-	char labels[2][160] = {"", ""};
-	json_t *list = json_array();
-
-	for (size_t i = 0; i < 2; i++) {
-		int a = cvb_model_arm(m, names[i]);
-
-		if (a >= 0)
-			cvb_model_labels(&m->arms[a], labels[i], sizeof(labels[i]));
-	}
-	bool same = !strcmp(labels[0], labels[1]);
-
-	for (size_t i = 0; i < (same ? 1 : 2); i++) {
-		_cleanup_free_ char *text = cvb_strf("%s: %s", same ? "both" : names[i], labels[i]);
-
-		if (labels[i][0])
-			json_array_append_new(list, json_string(text ? text : labels[i]));
-	}
-	return list;
-}
-
-static json_t *gate_json(const struct cvb_model *m, const struct cvb_gate *g,
-			 const struct cvb_judgement *j)
-{
-	const struct cvb_ratio *r = j->has_ratio ? &j->ratio : NULL;
-	bool report = g->kind == CVB_GATE_REPORT;
-	json_t *params = j->series ? j->series->params : NULL;
-	json_t *o = json_pack("{s:s, s:s, s:O?, s:s, s:s, s:s}", "id", g->id, "metric", g->metric,
-			      "params", params, "arm", g->arm, "base", g->base, "kind",
-			      cvb_gate_kind_names[g->kind]);
-
-	if (!report)
-		json_object_set_new(o, "margin", cvb_verdict_number(margin_of(g)));
-	if (g->kind == CVB_GATE_ABSOLUTE)
-		json_object_set_new(o, "limit", json_real(g->limit));
-	json_object_set_new(o, "ratio", cvb_verdict_number(r ? r->ratio : NAN));
-	json_object_set_new(o, "lower", cvb_verdict_number(r ? r->lower : NAN));
-	json_object_set_new(o, "upper", cvb_verdict_number(r ? r->upper : NAN));
-	json_object_set_new(o, "confidence", json_real(1 - (r ? j->alpha : CVB_GATE_ALPHA)));
-	json_object_set_new(o, "estimator", json_string(cvb_ratio_estimator_names[g->estimator]));
-	json_object_set_new(o, "method", json_string(cvb_ratio_method_names[r ? r->method : 0]));
-	json_object_set_new(o, "sessions", json_integer(r ? r->sessions : 0));
-	json_object_set_new(o, "rounds", json_integer(r ? r->rounds : 0));
-	/* the campaign measures every arm in each round, seconds apart, the others paused */
-	json_object_set_new(o, "pairing", json_string(r ? "pair" : "none"));
-	json_object_set_new(o, "series", json_integer(j->matched));
-	json_object_set_new(o, "labels", gate_labels(m, g));
-	if (!report)
-		json_object_set_new(o, "verdict", json_string(cvb_verdict_names[j->verdict]));
-	json_object_set_new(o, "reason", json_string(j->reason));
-	json_object_set_new(o, "sessions_needed",
-			    j->sessions_needed ? json_integer(j->sessions_needed) : json_null());
-	return o;
-}
-
-/* A "report" row does not judge: its reason keeps only what explains missing numbers. */
-static void strip_report(struct cvb_judgement *j)
-{
-	if (!j->has_ratio)
-		return;
-	free(j->reason);
-	j->reason = j->matched > 1 ? cvb_strf("lowest of %u series is {%s}", j->matched,
-					      j->series->params_key)
-				   : strdup("");
-	j->sessions_needed = 0;
-}
-
-static enum cvb_verdict overall_of(const struct cvb_gate *gates, const struct cvb_judgement *j,
-				   size_t n)
-{
-	enum cvb_verdict worst = CVB_VERDICT_PASS;
-	bool any = false;
-
-	for (size_t i = 0; i < n; i++) {
-		if (gates[i].kind == CVB_GATE_REPORT)
-			continue;
-		any = true;
-		worst = cvb_max(worst, j[i].verdict);
-	}
-	return any ? worst : CVB_VERDICT_INCONCLUSIVE;
-}
-
-static int build(const struct cvb_model *m, const struct cvb_gate *gates, struct cvb_judgement *j,
-		 size_t n, json_t *doc, struct cvb_err *err)
-{
-	json_t *why = json_array(), *rows = json_array(), *reported = json_array(),
-	       *aa = json_array(), *failures = json_array();
-	enum cvb_verdict overall = overall_of(gates, j, n);
-	int e = cvb_verdict_why_not(m, gates, j, n, why, err);
-
-	for (size_t i = 0; i < n; i++) {
-		bool report = gates[i].kind == CVB_GATE_REPORT;
-
-		if (report)
-			strip_report(&j[i]);
-		json_array_append_new(report ? reported : rows, gate_json(m, &gates[i], &j[i]));
-	}
-	if (e == 0)
-		e = cvb_verdict_failures(gates, j, n, failures, err);
-	if (e == 0)
-		e = cvb_verdict_aa(m, aa, err);
-	json_object_set_new(doc, "schema", json_string("cvmbench.verdict/1"));
-	json_object_set_new(doc, "profile", json_string(m->profile));
-	json_object_set_new(doc, "overall", json_string(cvb_verdict_names[overall]));
-	json_object_set_new(doc, "certifiable", json_boolean(json_array_size(why) == 0));
-	json_object_set_new(doc, "why_not", why);
-	json_object_set_new(doc, "gates", rows);
-	json_object_set_new(doc, "reported", reported);
-	json_object_set_new(doc, "failures", failures);
-	json_object_set_new(doc, "aa", aa);
 	return e;
 }
 
@@ -580,7 +458,7 @@ int cvb_verdict_judge(const struct cvb_model *m, const struct cvb_gate *gates, s
 	for (size_t i = 0; e == 0 && i < n_gates; i++)
 		e = judge_gate(m, &gates[i], &j[i], err);
 	if (e == 0)
-		e = build(m, gates, j, n_gates, doc, err);
+		e = cvb_verdict_document(m, gates, j, n_gates, doc, err);
 	for (size_t i = 0; j && i < n_gates; i++)
 		free(j[i].reason);
 	free(j);
@@ -590,14 +468,4 @@ int cvb_verdict_judge(const struct cvb_model *m, const struct cvb_gate *gates, s
 	}
 	*ret = doc;
 	return 0;
-}
-
-enum cvb_exit cvb_verdict_exit(const json_t *verdicts)
-{
-	const char *overall = json_string_value(json_object_get(verdicts, "overall"));
-
-	for (int i = 0; overall && cvb_verdict_names[i]; i++)
-		if (!strcmp(overall, cvb_verdict_names[i]))
-			return cvb_verdict_code((enum cvb_verdict)i);
-	return CVB_EXIT_INVALID;
 }

@@ -6,7 +6,8 @@
  *
  *   schema, profile, overall, certifiable, why_not [texts],
  *   gates [{id, metric, params, arm, base, kind, margin, ratio, lower, upper, confidence, sessions,
- *           rounds, pairing, series, labels, verdict, reason, sessions_needed}]
+ *           rounds, rounds_voided, pairing, series, labels, verdict, reason, sessions_needed,
+ *           next_look}]
  *   reported [the same without margin and verdict]    gates of kind "report": never decide anything
  *   failures [{id, p_value, p_holm, significant}]     every gate that failed: its one-sided p value
  *                                                     against "at least the margin", and that value
@@ -18,16 +19,19 @@
  * all of them and shows the worst one; the reason names it.
  *
  * A gate also has estimator and method (how its bounds came about) and, if absolute, limit.
- * Kinds, looks and their confidence: stats/gate.h.
+ * Kinds, looks and their confidence: stats/gate.h.  `pairing` is what was achieved, not what was
+ * planned.  `next_look` is the number of sessions at which an undecided gate is judged again.
  *
  *   PASS          the lower bound of arm / base is at least the margin (equivalence: both bounds
  *                 inside)
  *   FAIL          the upper bound is below the margin (equivalence: the bounds are outside)
- *   INCONCLUSIVE  neither; the reason says how many sessions would probably decide
- *   INVALID       the measurement must not be believed: an A/A arm that differs from itself, an
- *                 (its 99 % interval excludes 1), or from 5 sessions on is so noisy that the
- *                 interval's half-width exceeds half of the gate's tolerance; an
- *                 untrusted or failed benchmark, a voided arm, steal time, impossible values
+ *   INCONCLUSIVE  neither; the reason says how many sessions would probably decide.  Also where an
+ * arm reached no steady state in most sessions INVALID       the measurement must not be believed:
+ * an A/A arm that differs from itself (its 99 % interval excludes 1), or from 5 sessions on is so
+ * noisy that the interval's half-width exceeds half of the gate's tolerance; an untrusted or failed
+ *                 benchmark, a voided arm, impossible values; more than CVB_VOIDED_LIMIT of the
+ *                 rounds voided by steal or throttling, or more than CVB_STEAL_LIMIT_RATIO steal in
+ *                 the others; a clock that runs wrong or is too slow to read
  *   UNSUPPORTED   an arm or benchmark cannot run here; the reason is passed on
  *
  * Overall: FAIL if any gate fails, else INVALID, INCONCLUSIVE, UNSUPPORTED if any gate is that,
@@ -41,10 +45,13 @@
 #include "core/err.h"
 #include "stats/gate.h"
 
-#define CVB_AA_ALPHA	      0.005 /* each bound of an A/A interval: 99 % two-sided */
-#define CVB_STEAL_LIMIT_RATIO 0.01  /* mean steal above this makes a gate INVALID */
-#define CVB_CERTIFY_SESSIONS  5	    /* fewer cannot certify */
-#define CVB_AA_FEW_SESSIONS   5	    /* below this the A/A point estimate counts as well */
+#define CVB_AA_ALPHA	      0.005  /* each bound of an A/A interval: 99 % two-sided */
+#define CVB_CERTIFY_SESSIONS  5	     /* fewer cannot certify */
+#define CVB_AA_FEW_SESSIONS   5	     /* below this the A/A point estimate counts as well */
+#define CVB_VOIDED_LIMIT      0.20   /* a larger share of voided rounds makes a gate INVALID */
+#define CVB_CLOCK_LIMIT_RATIO 0.0005 /* so does a clock that is further off */
+#define CVB_TIMER_LIMIT_RATIO 0.001  /* and a clock whose reading is more of a sample */
+#define CVB_PAIR_GAP_NS	      UINT64_C(60000000000) /* rounds further apart are not pairs */
 
 /* Judge `n_gates` gates.  New reference in *ret. */
 CVB_MUST_CHECK int cvb_verdict_judge(const struct cvb_model *m, const struct cvb_gate *gates,
@@ -52,6 +59,9 @@ CVB_MUST_CHECK int cvb_verdict_judge(const struct cvb_model *m, const struct cvb
 
 /* The exit code that a verdicts document's overall verdict asks for; 5 if it has none. */
 enum cvb_exit cvb_verdict_exit(const json_t *verdicts);
+
+/* "95 % bounds" where all the gates' bounds have the same confidence, else "bounds". */
+const char *cvb_verdict_bounds_title(const json_t *gates, char *buf, size_t buf_bytes);
 
 /* The table for a terminal, at most 100 columns; texts are made safe.  `colour`: ANSI colours. */
 void cvb_verdict_print(FILE *out, const json_t *verdicts, bool colour);

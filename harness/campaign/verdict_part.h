@@ -18,14 +18,60 @@ struct cvb_judgement {
 	unsigned look;	  /* which planned look decided, from 1; 0: none */
 	unsigned matched; /* series that metric and params match */
 	unsigned sessions_needed;
+	unsigned next_look; /* sessions at which the next look is due; 0: none */
+	bool open;	    /* more sessions may still decide it */
+	double p_fail;	    /* p value against "the gate holds", as if there were one look; NaN */
+	unsigned voided;    /* rounds left out, see struct cvb_matched */
+	enum cvb_pairing pairing;
 	bool aa_excludes_one;
 	bool aa_missing; /* no A/A arm measured this series */
 	char *reason;	 /* owned */
 };
 
-/* Pairs of two arms of a series, matched by session and round.  Fresh memory in *ret. */
-CVB_MUST_CHECK int cvb_verdict_pairs(const struct cvb_model_series *s, int base, int test,
-				     struct cvb_pair **ret, size_t *ret_n, struct cvb_err *err);
+/* Set verdict and reason.  0 or -ENOMEM. */
+CVB_MUST_CHECK int cvb_verdict_decide(struct cvb_judgement *j, enum cvb_verdict verdict,
+				      const char *fmt, ...) CVB_PRINTF(3, 4);
+
+/* ---- verdict_pair.c -------------------------------------------------------------------------- */
+
+/* The rounds of a series that two arms have in common. */
+struct cvb_matched {
+	struct cvb_pair *v; /* by session, then round; owned */
+	size_t n;
+	unsigned stolen;    /* rounds left out because the host took CPU time in either arm's */
+	unsigned throttled; /* or a throttle counter moved */
+	/* What was achieved: PAIR where in every session each round's two samples were begun within
+	 * CVB_PAIR_GAP_NS and before the next round's; BLOCK where they only share the session;
+	 * NONE without a common round. */
+	enum cvb_pairing pairing;
+};
+
+CVB_MUST_CHECK int cvb_verdict_match(const struct cvb_model_series *s, int base, int test,
+				     struct cvb_matched *ret, struct cvb_err *err);
+void cvb_matched_done(struct cvb_matched *m);
+
+/* Ratio by location of the rounds in common; false where there is none. */
+bool cvb_verdict_ratio(const struct cvb_model_series *s, int base, int test, double alpha,
+		       struct cvb_ratio *ret);
+
+/* ---- verdict_side.c -------------------------------------------------------------------------- */
+
+/* Was this side of the gate measured at all?  1: yes; 0: no, and `j` says why; -ENOMEM. */
+CVB_MUST_CHECK int cvb_verdict_side_measured(const struct cvb_model *m, const char *name, int bench,
+					     struct cvb_judgement *j);
+/* May what this side measured be believed?  1: yes; 0: no, and `j` says why; -ENOMEM. */
+CVB_MUST_CHECK int cvb_verdict_side_trusted(const struct cvb_model *m, const char *name, int bench,
+					    struct cvb_judgement *j);
+/* Did both sides do the same work?  As above. */
+CVB_MUST_CHECK int cvb_verdict_sides_alike(const struct cvb_model *m, const struct cvb_gate *g,
+					   int bench, struct cvb_judgement *j);
+
+/* ---- verdict_json.c, verdict_why.c ----------------------------------------------------------- */
+
+/* Fill the document. */
+CVB_MUST_CHECK int cvb_verdict_document(const struct cvb_model *m, const struct cvb_gate *gates,
+					struct cvb_judgement *j, size_t n, json_t *doc,
+					struct cvb_err *err);
 
 /* "aa" of the document: one object per metric and A/A arm. */
 CVB_MUST_CHECK int cvb_verdict_aa(const struct cvb_model *m, json_t *list, struct cvb_err *err);
@@ -38,6 +84,9 @@ CVB_MUST_CHECK int cvb_verdict_failures(const struct cvb_gate *gates, const stru
 CVB_MUST_CHECK int cvb_verdict_why_not(const struct cvb_model *m, const struct cvb_gate *gates,
 				       const struct cvb_judgement *j, size_t n, json_t *list,
 				       struct cvb_err *err);
+
+/* The margin that the gate's rule uses: an absolute gate's is 1. */
+double cvb_verdict_margin(const struct cvb_gate *g);
 
 /* A number for JSON: null when not finite.  New reference. */
 json_t *cvb_verdict_number(double v);

@@ -6,6 +6,7 @@
 #include "core/util.h"
 #include "report/text.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <string.h>
 
@@ -179,12 +180,38 @@ static void print_gate(FILE *out, const json_t *g, bool colour, bool report)
 	print_text(out, "", 13, line);
 }
 
+const char *cvb_verdict_bounds_title(const json_t *gates, char *buf, size_t buf_bytes)
+{
+	double confidence = NAN;
+
+	for (size_t i = 0; i < json_array_size(gates); i++) {
+		double c =
+			json_number_value(json_object_get(json_array_get(gates, i), "confidence"));
+
+		if (!isnan(confidence) && c != confidence)
+			return "bounds";
+		confidence = c;
+	}
+	if (!(confidence > 0 && confidence < 1))
+		return "bounds";
+	snprintf(buf, buf_bytes, "%.4g %% bounds", 100 * confidence);
+	return buf;
+}
+
 void cvb_verdict_print(FILE *out, const json_t *verdicts, bool colour)
 {
-	static const char *const head[COLUMNS] = {"VERDICT", "RATIO",	   "95 % BOUNDS", "MARGIN",
-						  "GATE",    "ARM / BASE", "LABELS"};
 	const json_t *gates = json_object_get(verdicts, "gates");
 	const json_t *reported = json_object_get(verdicts, "reported");
+	char title[40], bounds[40];
+
+	snprintf(title, sizeof(title), "%s",
+		 cvb_verdict_bounds_title(json_array_size(gates) ? gates : reported, bounds,
+					  sizeof(bounds)));
+	for (char *c = title; *c; c++)
+		*c = (char)toupper((unsigned char)*c);
+
+	const char *const head[COLUMNS] = {"VERDICT", "RATIO",	    title,   "MARGIN",
+					   "GATE",    "ARM / BASE", "LABELS"};
 	const json_t *why = json_object_get(verdicts, "why_not"), *v;
 	const char *overall = text_of(verdicts, "overall");
 	const char *off = colour ? "\033[0m" : "";

@@ -109,13 +109,15 @@ static void why_not_sessions(const struct cvb_model *m, json_t *list)
 		    "The campaign plans %u session%s; a certificate needs at least %d, because only "
 		    "sessions show how much one boot differs from the next.",
 		    m->sessions, m->sessions == 1 ? "" : "s", CVB_CERTIFY_SESSIONS);
-	for (unsigned s = 0; s < m->sessions && !first; s++)
+	unsigned wanted = m->stopped_after ? m->stopped_after : m->sessions;
+
+	for (unsigned s = 0; s < wanted && !first; s++)
 		if (!m->session[s].complete)
 			first = s + 1;
 	if (first)
 		add(list, "Only %u of %u sessions were completed; session %u stopped%s%s.",
-		    m->sessions_complete, m->sessions, first,
-		    m->abort ? " with: " : " before its end", m->abort ? m->abort : "");
+		    m->sessions_complete, wanted, first, m->abort ? " with: " : " before its end",
+		    m->abort ? m->abort : "");
 }
 
 static void why_not_gate(const struct cvb_model *m, const struct cvb_gate *g,
@@ -208,9 +210,7 @@ int cvb_verdict_failures(const struct cvb_gate *gates, const struct cvb_judgemen
 
 	/* the family is every judged gate that has a p value, not only those that failed */
 	for (size_t i = 0; r == 0 && i < n; i++)
-		p[i] = judges(&gates[i]) && j[i].has_ratio && gates[i].kind != CVB_GATE_EQUIVALENCE
-			       ? j[i].ratio.p_below
-			       : NAN;
+		p[i] = judges(&gates[i]) && j[i].has_ratio ? j[i].p_fail : NAN;
 	if (r == 0)
 		r = cvb_holm(p, n, p + n);
 	if (r < 0)
@@ -223,7 +223,7 @@ int cvb_verdict_failures(const struct cvb_gate *gates, const struct cvb_judgemen
 		o = json_pack("{s:s}", "id", gates[i].id);
 		json_object_set_new(o, "p_value", cvb_verdict_number(p[i]));
 		json_object_set_new(o, "p_holm", cvb_verdict_number(p[n + i]));
-		json_object_set_new(o, "significant", json_boolean(p[n + i] <= j[i].alpha));
+		json_object_set_new(o, "significant", json_boolean(p[n + i] <= CVB_GATE_ALPHA));
 		json_array_append_new(list, o);
 	}
 	return 0;
@@ -250,20 +250,6 @@ static json_t *aa_json(const struct cvb_model *m, const struct cvb_model_series 
 	return o;
 }
 
-/* Ratio of an A/A arm in one series; false if there is none. */
-static bool aa_ratio(const struct cvb_model_series *s, int base, int aa, struct cvb_ratio *ret)
-{
-	struct cvb_pair *pairs = NULL;
-	struct cvb_err ignored;
-	size_t n = 0;
-	bool ok = cvb_verdict_pairs(s, base, aa, &pairs, &n, &ignored) == 0 && n > 0 &&
-		  cvb_ratio_paired(pairs, n, s->better == CVB_LOWER_IS_BETTER, CVB_AA_ALPHA, ret,
-				   &ignored) == 0;
-
-	free(pairs);
-	return ok;
-}
-
 /* The series of one metric, from index `first` on. */
 static json_t *aa_metric(const struct cvb_model *m, size_t first, int base, int aa)
 {
@@ -276,7 +262,8 @@ static json_t *aa_metric(const struct cvb_model *m, size_t first, int base, int 
 		const struct cvb_model_series *s = m->series[i];
 		struct cvb_ratio r;
 
-		if (strcmp(s->name, m->series[first]->name) != 0 || !aa_ratio(s, base, aa, &r))
+		if (strcmp(s->name, m->series[first]->name) != 0 ||
+		    !cvb_verdict_ratio(s, base, aa, CVB_AA_ALPHA, &r))
 			continue;
 
 		bool excludes = r.has_interval && (r.lower > 1 || r.upper < 1);

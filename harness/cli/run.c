@@ -7,6 +7,7 @@
 #include "machine/fingerprint.h"
 #include "measure/runner.h"
 #include "stats/describe.h"
+#include "stats/steady.h"
 #include "target/peer.h"
 #include "target/target.h"
 
@@ -212,7 +213,8 @@ static double median_of(const json_t *samples)
 }
 
 /* Turn sample rows into the contract's metrics: value (median), samples, params. */
-static json_t *metrics_json(const struct cvb_remote *remote, const json_t *rows)
+static json_t *metrics_json(const struct cvb_remote *remote, const json_t *steady,
+			    const json_t *rows)
 {
 	json_t *metrics = json_array();
 
@@ -234,6 +236,8 @@ static json_t *metrics_json(const struct cvb_remote *remote, const json_t *rows)
 			isfinite(median) ? json_real(median) : json_null(), "samples", samples);
 		if (json_is_object(json_object_get(series, "params")))
 			json_object_set(m, "params", json_object_get(series, "params"));
+		if (json_is_array(steady))
+			json_object_set(m, "warm_up", json_array_get(steady, s));
 		json_array_append_new(metrics, m);
 	}
 	return metrics;
@@ -268,8 +272,9 @@ static bool bounce_unseen(const struct job *job, const json_t *rows)
 	return true;
 }
 
-static int take_samples(struct job *job, struct cvb_remote *remote, json_t *rows,
-			struct cvb_err *err)
+/* `ret_steady`: see cvb_remote_warm_up; NULL stays where it failed before. */
+static int take_samples(struct job *job, struct cvb_remote *remote, json_t **ret_steady,
+			json_t *rows, struct cvb_err *err)
 {
 	struct cvb_client *client = &job->target->client;
 	unsigned timeout_ms = (unsigned)job->conf->timeout_s * 1000;
@@ -277,7 +282,13 @@ static int take_samples(struct job *job, struct cvb_remote *remote, json_t *rows
 	uint64_t n = job->conf->samples ? job->conf->samples : batch ? 5 : 1;
 	int r;
 
+	uint64_t budget_ns = cvb_max(n / 2, UINT64_C(4)) * job->conf->sample_ms * CVB_NS_PER_MS,
+		 spent_ns;
+
 	r = cvb_remote_calibrate(client, remote, timeout_ms, err);
+	if (r == 0)
+		r = cvb_remote_warm_up(client, remote, budget_ns, timeout_ms, ret_steady, &spent_ns,
+				       err);
 	for (uint64_t i = 0; r == 0 && i < n; i++) {
 		json_t *row = NULL;
 
@@ -298,6 +309,7 @@ static int run_one(struct job *job, size_t i, struct cvb_err *err)
 	const struct cvb_bench *b = job->bench[i];
 	struct cvb_client *client = &job->target->client;
 	_cleanup_json_ json_t *rows = json_array();
+	_cleanup_json_ json_t *steady = NULL;
 	struct cvb_remote remote = {0};
 	struct cvb_err why = {0};
 	char text[1024] = "";
@@ -313,14 +325,14 @@ static int run_one(struct job *job, size_t i, struct cvb_err *err)
 	bool set_up = r == 0, untrusted = false;
 
 	if (r == 0)
-		r = take_samples(job, &remote, rows, &why);
+		r = take_samples(job, &remote, &steady, rows, &why);
 	if (r == 0) {
 		r = cvb_remote_verify(client, &remote, setup.timeout_ms, &why);
 		untrusted = r == -EBADMSG;
 	}
 	cvb_err_text(&why, text, sizeof(text));
 	if (r == 0 || untrusted) {
-		json_t *metrics = metrics_json(&remote, rows);
+		json_t *metrics = metrics_json(&remote, steady, rows);
 
 		if (r == 0 && any_value_missing(rows)) {
 			untrusted = true;
@@ -405,6 +417,10 @@ static void print_metric(const json_t *m)
 	if (n > 1 && fabs(value) > 0)
 		printf("   %+.1f %% … %+.1f %% of %zu samples", (lo / value - 1) * 100,
 		       (hi / value - 1) * 100, n);
+	const char *warm_up = json_string_value(json_object_get(m, "warm_up"));
+
+	if (warm_up && cvb_steady_of_name(warm_up) == CVB_STEADY_NONE)
+		printf("   %s", warm_up);
 	putchar('\n');
 }
 

@@ -40,6 +40,7 @@ enum cvb_bench_flags {
 	CVB_BENCH_NEEDS_DISK = 1 << 2, /* wants a place to do disk I/O; see run->disk */
 	CVB_BENCH_ONE_WORKER = 1 << 3, /* step runs on one thread, whatever `threads` says */
 	CVB_BENCH_FAKE = 1 << 4,       /* measures the harness, not the machine */
+	CVB_BENCH_COLD = 1 << 5,       /* the first use is what is measured: no warm-up */
 };
 
 enum cvb_bench_mode {

@@ -4,7 +4,9 @@
 #include "core/log.h"
 #include "core/util.h"
 #include "gpu/gpu.h"
+#include "machine/health.h"
 #include "measure/pin.h"
+#include "stats/changepoint.h"
 
 #include <errno.h>
 #include <math.h>
@@ -21,6 +23,12 @@
 #define SPINS_BEFORE_YIELD 2000
 #define MAX_WORKERS	   1024
 #define MAX_ITERS	   (UINT64_C(1) << 40)
+/* Warm-up batches are this much shorter than a sample, so that enough of them fit to see a level.
+ */
+#define WARMUP_SHARE	     8
+#define WARMUP_LEAST_BATCHES 3
+#define WARMUP_BATCHES	     24 /* before the first look */
+#define WARMUP_MAX_BATCHES   1000
 
 enum order {
 	ORDER_NONE,
@@ -451,11 +459,23 @@ static int calibrate_case(struct cvb_runner *r, const struct cvb_case *c, uint64
 	return 0;
 }
 
+uint64_t cvb_runner_timer_ns(const struct cvb_runner *r)
+{
+	return (uint64_t)ceil(2 * cvb_clock_cost_ns(r->clock));
+}
+
+/* Long enough that neither the clock's step nor reading it is more than a thousandth of it. */
+static uint64_t shortest_batch_ns(const struct cvb_runner *r)
+{
+	uint64_t ticks_ns = MIN_SAMPLE_TICKS * cvb_clock_tick_ns(r->clock);
+	uint64_t timer_ns = MIN_SAMPLE_TICKS * cvb_runner_timer_ns(r);
+
+	return cvb_max((uint64_t)MIN_SAMPLE_NS, cvb_max(ticks_ns, timer_ns));
+}
+
 int cvb_runner_calibrate(struct cvb_runner *r, uint64_t *iters, struct cvb_err *err)
 {
-	uint64_t tick_ns = cvb_clock_tick_ns(r->clock);
-	uint64_t target_ns =
-		cvb_max(r->run.sample_ns, cvb_max(MIN_SAMPLE_NS, MIN_SAMPLE_TICKS * tick_ns));
+	uint64_t target_ns = cvb_max(r->run.sample_ns, shortest_batch_ns(r));
 	int ret;
 
 	if (r->run.bench->mode == CVB_MODE_SELF_TIMED) {
@@ -471,27 +491,70 @@ int cvb_runner_calibrate(struct cvb_runner *r, uint64_t *iters, struct cvb_err *
 	return 0;
 }
 
-struct cpu_times {
-	double busy, steal; /* in clock ticks of /proc/stat, all CPUs */
-	bool known;
-};
-
-static struct cpu_times read_cpu_times(void)
+/* Batches of one case until its steady speed is found or the budget is spent. */
+static int warm_up_case(struct cvb_runner *r, const struct cvb_case *c, uint64_t iters,
+			uint64_t budget_ns, double *times, struct cvb_warmup *ret,
+			struct cvb_err *err)
 {
-	_cleanup_fclose_ FILE *f = fopen("/proc/stat", "re");
-	double v[8] = {0};
-	struct cpu_times t = {0};
+	struct cvb_steady steady = {.state = CVB_STEADY_TOO_FEW};
+	size_t n = 0, next = WARMUP_BATCHES;
 
-	if (!f)
-		return t;
-	if (fscanf(f, "cpu %lf %lf %lf %lf %lf %lf %lf %lf", &v[0], &v[1], &v[2], &v[3], &v[4],
-		   &v[5], &v[6], &v[7]) != 8)
-		return t;
-	for (size_t i = 0; i < CVB_ARRAY_LEN(v); i++)
-		t.busy += v[i];
-	t.steal = v[7];
-	t.known = true;
-	return t;
+	*ret = (struct cvb_warmup){.ratio = NAN};
+	while (n < WARMUP_MAX_BATCHES && (n < WARMUP_LEAST_BATCHES || ret->ns < budget_ns)) {
+		uint64_t ns;
+		int e = batch(r, c, iters, &ns, err);
+
+		if (e < 0)
+			return e;
+		ret->ns += ns;
+		times[n++] = (double)cvb_max(ns, UINT64_C(1));
+		if (n < next)
+			continue;
+		e = cvb_steady_find(times, n, CVB_STEADY_TOLERANCE, &steady, err);
+		if (e < 0)
+			return e;
+		if (steady.state == CVB_STEADY_REACHED)
+			break;
+		next = 2 * n;
+	}
+	if (n >= CVB_CHANGEPOINT_MIN_N && steady.state != CVB_STEADY_REACHED) {
+		int e = cvb_steady_find(times, n, CVB_STEADY_TOLERANCE, &steady, err);
+
+		if (e < 0)
+			return e;
+	}
+	ret->state = steady.state;
+	ret->batches = n;
+	ret->ratio = steady.warmup_ratio;
+	return 0;
+}
+
+bool cvb_runner_warms_up(const struct cvb_runner *r)
+{
+	return r->run.bench->mode == CVB_MODE_BATCH && !(r->run.bench->flags & CVB_BENCH_COLD) &&
+	       !cvb_runner_deterministic(r);
+}
+
+int cvb_runner_warm_up(struct cvb_runner *r, const uint64_t *iters, uint64_t budget_ns,
+		       struct cvb_warmup *ret, struct cvb_err *err)
+{
+	_cleanup_free_ double *times = calloc(WARMUP_MAX_BATCHES, sizeof(*times));
+	uint64_t target_ns = cvb_max(r->run.sample_ns / WARMUP_SHARE, shortest_batch_ns(r));
+	double share = (double)target_ns / (double)cvb_max(r->run.sample_ns, target_ns);
+
+	if (!times)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	if (!cvb_runner_warms_up(r))
+		return cvb_err_set(err, -EINVAL, "%s does not warm up", r->run.bench->name);
+	for (size_t i = 0; i < r->run.n_cases; i++) {
+		uint64_t n = (uint64_t)((double)iters[i] * share);
+		int e = warm_up_case(r, &r->run.cases[i], cvb_max(n, UINT64_C(1)), budget_ns, times,
+				     &ret[i], err);
+
+		if (e < 0)
+			return cvb_err_wrap(err, e, "warming up %s", r->run.bench->name);
+	}
+	return 0;
 }
 
 static double metric_value(const struct cvb_metric *m, const struct cvb_case *c, uint64_t iters,
@@ -519,9 +582,10 @@ static double metric_value(const struct cvb_metric *m, const struct cvb_case *c,
 int cvb_runner_sample(struct cvb_runner *r, const uint64_t *iters, struct cvb_sample *sample,
 		      struct cvb_err *err)
 {
-	struct cpu_times before = read_cpu_times(), after;
+	struct cvb_health before, after;
 	int ret = 0;
 
+	cvb_health_read(&before);
 	if (r->run.bench->mode == CVB_MODE_SELF_TIMED) {
 		for (size_t i = 0; i < r->run.n_cases * r->n_metrics; i++)
 			r->run.values[i] = NAN;
@@ -534,7 +598,12 @@ int cvb_runner_sample(struct cvb_runner *r, const uint64_t *iters, struct cvb_sa
 	}
 	if (ret < 0)
 		return cvb_err_wrap(err, ret, "measuring %s", r->run.bench->name);
-	after = read_cpu_times();
+	cvb_health_read(&after);
+	cvb_health_diff(&before, &after, &sample->health);
+	sample->shortest_ns = 0;
+	for (size_t i = 0; i < r->run.n_cases && r->run.bench->mode == CVB_MODE_BATCH; i++)
+		sample->shortest_ns =
+			i ? cvb_min(sample->shortest_ns, sample->ns[i]) : sample->ns[i];
 	for (size_t i = 0; i < r->n_series; i++) {
 		const struct cvb_series *s = &r->series[i];
 
@@ -544,9 +613,6 @@ int cvb_runner_sample(struct cvb_runner *r, const uint64_t *iters, struct cvb_sa
 				: metric_value(s->metric, &r->run.cases[s->case_index],
 					       iters[s->case_index], sample->ns[s->case_index]);
 	}
-	sample->steal_ratio = -1;
-	if (before.known && after.known && after.busy > before.busy)
-		sample->steal_ratio = (after.steal - before.steal) / (after.busy - before.busy);
 	return 0;
 }
 

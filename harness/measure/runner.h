@@ -2,8 +2,8 @@
 /*
  * The runner: opens a benchmark, owns its worker threads and clock, and takes samples.
  *
- * Life: open → calibrate (once) → sample (many) → verify → close.  One runner belongs to one
- * thread.
+ * Life: open → calibrate, warm up (once) → sample (many) → verify → close.  One runner belongs to
+ * one thread.
  *
  * Threads: workers are pinned one to a CPU through hwloc (cores before hyper-threads), park on a
  * condition between samples and meet at a spinning barrier before the timed part; a sample's time
@@ -13,7 +13,9 @@
 #define CVB_MEASURE_RUNNER_H
 
 #include "core/clock.h"
+#include "machine/health.h"
 #include "measure/bench.h"
+#include "stats/steady.h"
 
 struct cvb_runner;
 
@@ -36,10 +38,10 @@ struct cvb_series {
 };
 
 struct cvb_sample {
-	double *value;	    /* n_series values, caller's memory */
-	uint64_t *ns;	    /* n_cases timed durations (0 for SELF_TIMED), caller's memory */
-	double steal_ratio; /* CPU time taken by the host during the sample / elapsed CPU time; <0
-			       unknown */
+	double *value;	      /* n_series values, caller's memory */
+	uint64_t *ns;	      /* n_cases timed durations (0 for SELF_TIMED), caller's memory */
+	uint64_t shortest_ns; /* shortest of ns; 0 for SELF_TIMED */
+	struct cvb_health_change health; /* what disturbed it */
 };
 
 /*
@@ -64,10 +66,34 @@ bool cvb_runner_deterministic(const struct cvb_runner *r);
 /*
  * Find, for each case, the number of iterations whose batch takes at least max(sample_ns, 1 ms,
  * 1000 clock ticks); crossed twice in a row, so that one preemption does not shorten every sample.
- * This is the warm-up too.  SELF_TIMED: nothing is run, iters
- * are all 1; such a benchmark warms up by itself (fio's ramp_ms).
+ * SELF_TIMED: nothing is run, iters are all 1; such a benchmark warms up by itself (fio's ramp_ms).
  */
 CVB_MUST_CHECK int cvb_runner_calibrate(struct cvb_runner *r, uint64_t *iters, struct cvb_err *err);
+
+/* Two readings of the clock in ns: what timing adds to a batch. */
+uint64_t cvb_runner_timer_ns(const struct cvb_runner *r);
+
+/* What one case did before it was measured. */
+struct cvb_warmup {
+	enum cvb_steady_state state;
+	size_t batches;
+	uint64_t ns;  /* spent, all batches together */
+	double ratio; /* time at the start / steady time; NaN unless a steady state was reached */
+};
+
+/* Is there something to warm up?  Not where a program or a virtual clock keeps the time, and not
+ * where the first use is what is measured (CVB_BENCH_COLD). */
+bool cvb_runner_warms_up(const struct cvb_runner *r);
+
+/*
+ * Run batches of each case, an eighth of a sample long (never below the limits of calibrate), until
+ * stats/steady.h finds a steady speed in them: at 24 batches, 48, 96, …, as long as the case's time
+ * stays below `budget_ns` (three batches at least).  ret[] has one entry a case.  Not reaching one
+ * is a finding, not an error.  -EINVAL unless cvb_runner_warms_up.
+ */
+CVB_MUST_CHECK int cvb_runner_warm_up(struct cvb_runner *r, const uint64_t *iters,
+				      uint64_t budget_ns, struct cvb_warmup *ret,
+				      struct cvb_err *err);
 
 /* Take one sample: every case once, in order, `iters[i]` iterations each. */
 CVB_MUST_CHECK int cvb_runner_sample(struct cvb_runner *r, const uint64_t *iters,

@@ -185,15 +185,7 @@ int cvb_family_base(const struct cvb_model *m, const struct cvb_model_series *s,
 
 bool cvb_family_ratio(const struct cvb_model_series *s, int base, int arm, struct cvb_ratio *ret)
 {
-	struct cvb_pair *pairs = NULL;
-	struct cvb_err ignored;
-	size_t n = 0;
-	bool ok = cvb_verdict_pairs(s, base, arm, &pairs, &n, &ignored) == 0 && n > 0 &&
-		  cvb_ratio_paired(pairs, n, s->better == CVB_LOWER_IS_BETTER, CVB_GATE_ALPHA, ret,
-				   &ignored) == 0;
-
-	free(pairs);
-	return ok;
+	return cvb_verdict_ratio(s, base, arm, CVB_GATE_ALPHA, ret);
 }
 
 static bool ends_with(const char *s, const char *end)

@@ -115,13 +115,15 @@ static void gate_row(struct cvb_page *p, const json_t *g, bool report)
 static void gate_table(struct cvb_page *p, const json_t *gates, bool report)
 {
 	const json_t *g;
+	char title[40];
 	size_t i;
 
 	cvb_page_raw(p, "<div class=wide><table><thead><tr>");
 	if (!report)
 		cvb_page_raw(p, "<th>Verdict");
 	cvb_page_raw(p, report ? "<th>Row" : "<th>Gate");
-	cvb_page_raw(p, "<th>Metric<th>Arm<th>Base<th class=n>Ratio<th class=n>95 % bounds");
+	cvb_page_raw(p, "<th>Metric<th>Arm<th>Base<th class=n>Ratio<th class=n>");
+	cvb_page_text(p, cvb_verdict_bounds_title(gates, title, sizeof(title)));
 	if (!report)
 		cvb_page_raw(p, "<th class=n>Margin");
 	cvb_page_raw(p, "<th class=n>Sessions / rounds</tr></thead>\n<tbody>\n");
@@ -196,11 +198,12 @@ static int gates_picture(struct cvb_page *p, const json_t *gates, struct cvb_err
 
 	cvb_page_raw(p, "<figure>");
 	r = cvb_page_picture(p, "gates.gp", args, data, NULL,
-			     "Ratio of each gate with its 95 % bounds and margin", err);
+			     "Ratio of each gate with its bounds and margin", err);
 	cvb_page_raw(
-		p, "<figcaption>Dot and line: ratio with 95 % bounds (a dot alone has none). "
-		   "Upright stroke: the margin. Green passes, orange fails, blue is inconclusive, "
-		   "grey must not be believed.</figcaption></figure>\n");
+		p,
+		"<figcaption>Dot and line: ratio with the bounds of the table (a dot alone has none). "
+		"Upright stroke: the margin. Green passes, orange fails, blue is inconclusive, "
+		"grey must not be believed.</figcaption></figure>\n");
 	return r;
 }
 

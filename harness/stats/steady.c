@@ -9,11 +9,19 @@
 #include <math.h>
 #include <string.h>
 
+static const char *const names[] = {"steady", "no-steady-state", "too-few"};
+
 const char *cvb_steady_name(enum cvb_steady_state state)
 {
-	static const char *const names[] = {"steady", "no-steady-state", "too-few"};
-
 	return names[state];
+}
+
+int cvb_steady_of_name(const char *name)
+{
+	for (size_t i = 0; i < CVB_ARRAY_LEN(names); i++)
+		if (!strcmp(names[i], name))
+			return (int)i;
+	return -1;
 }
 
 static double median4(const double *x)

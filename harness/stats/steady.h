@@ -41,4 +41,7 @@ CVB_MUST_CHECK int cvb_steady_find(const double *times, size_t n, double toleran
 /* "steady", "no-steady-state", "too-few" */
 const char *cvb_steady_name(enum cvb_steady_state state);
 
+/* The state of such a word, or -1. */
+int cvb_steady_of_name(const char *name);
+
 #endif

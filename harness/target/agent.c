@@ -110,10 +110,11 @@ static int op_setup(struct agent *a, const json_t *args, json_t **ret, struct cv
 	r = cvb_runner_open(&a->runner, bench, &opts, err);
 	if (r < 0)
 		return r;
-	*ret = json_pack("{s:o, s:I, s:i, s:o, s:b, s:b, s:O}", "series",
+	*ret = json_pack("{s:o, s:I, s:i, s:I, s:o, s:b, s:b, s:O}", "series",
 			 series_json(a->runner, bench), "cases",
 			 (json_int_t)cvb_runner_cases(a->runner), "workers",
-			 (int)cvb_runner_workers(a->runner), "options",
+			 (int)cvb_runner_workers(a->runner), "timer_ns",
+			 (json_int_t)cvb_runner_timer_ns(a->runner), "options",
 			 cvb_runner_options(a->runner), "emulated", cvb_runner_emulated(a->runner),
 			 "deterministic", cvb_runner_deterministic(a->runner), "notes",
 			 (json_t *)(uintptr_t)cvb_runner_notes(a->runner));
@@ -144,6 +145,77 @@ static int op_calibrate(struct agent *a, const json_t *args, json_t **ret, struc
 	return 0;
 }
 
+/* The iteration counts of a request into fresh memory of one entry a case. */
+static int take_iters(const struct agent *a, const json_t *args, uint64_t **ret,
+		      struct cvb_err *err)
+{
+	const json_t *list = json_object_get(args, "iters");
+	size_t cases = cvb_runner_cases(a->runner);
+	_cleanup_free_ uint64_t *iters = NULL;
+
+	if (json_array_size(list) != cases)
+		return cvb_err_set(err, -EINVAL, "expected %zu iteration counts", cases);
+	iters = calloc(cases, sizeof(*iters));
+	if (!iters)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < cases; i++) {
+		json_int_t v = json_integer_value(json_array_get(list, i));
+
+		if (v < 1)
+			return cvb_err_set(err, -EINVAL, "iteration count %zu is not positive", i);
+		iters[i] = (uint64_t)v;
+	}
+	*ret = CVB_TAKE(iters);
+	return 0;
+}
+
+/* Warm up and tell each series how its case took it; null where nothing is to be warmed up. */
+static int op_warm_up(struct agent *a, const json_t *args, json_t **ret, struct cvb_err *err)
+{
+	_cleanup_free_ struct cvb_warmup *w = NULL;
+	_cleanup_free_ uint64_t *iters = NULL;
+	const struct cvb_series *series;
+	json_t *steady;
+	uint64_t ns = 0;
+	size_t n;
+	int r = need_runner(a, err);
+
+	if (r < 0)
+		return r;
+	if (!cvb_runner_warms_up(a->runner)) {
+		*ret = json_pack("{s:n, s:I}", "steady", "warmup_ns", (json_int_t)0);
+		return 0;
+	}
+	r = take_iters(a, args, &iters, err);
+	if (r < 0)
+		return r;
+	w = calloc(cvb_runner_cases(a->runner), sizeof(*w));
+	if (!w)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	r = cvb_runner_warm_up(a->runner, iters, count_arg(args, "budget_ns"), w, err);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < cvb_runner_cases(a->runner); i++)
+		ns += w[i].ns;
+	steady = json_array();
+	series = cvb_runner_series(a->runner, &n);
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(steady,
+				      json_string(cvb_steady_name(w[series[i].case_index].state)));
+	*ret = json_pack("{s:o, s:I}", "steady", steady, "warmup_ns", (json_int_t)ns);
+	return 0;
+}
+
+/* This side's clock, for the host to hold against its own. */
+static int op_clock(struct agent *a, const json_t *args, json_t **ret, struct cvb_err *err)
+{
+	(void)a;
+	(void)args;
+	(void)err;
+	*ret = json_pack("{s:I}", "now_ns", (json_int_t)cvb_now_ns());
+	return 0;
+}
+
 static json_t *finite_or_null(double v)
 {
 	return isfinite(v) ? json_real(v) : json_null();
@@ -151,31 +223,20 @@ static json_t *finite_or_null(double v)
 
 static int op_sample(struct agent *a, const json_t *args, json_t **ret, struct cvb_err *err)
 {
-	const json_t *list = json_object_get(args, "iters");
 	_cleanup_free_ uint64_t *iters = NULL;
 	struct cvb_sample s = {0};
-	size_t cases, n;
+	size_t n;
 	int r = need_runner(a, err);
 
+	if (r == 0)
+		r = take_iters(a, args, &iters, err);
 	if (r < 0)
 		return r;
-	cases = cvb_runner_cases(a->runner);
 	cvb_runner_series(a->runner, &n);
-	if (json_array_size(list) != cases)
-		return cvb_err_set(err, -EINVAL, "sample: expected %zu iteration counts", cases);
-	iters = calloc(cases, sizeof(*iters));
 	s.value = calloc(n, sizeof(*s.value));
-	s.ns = calloc(cases, sizeof(*s.ns));
-	if (!iters || !s.value || !s.ns)
+	s.ns = calloc(cvb_runner_cases(a->runner), sizeof(*s.ns));
+	if (!s.value || !s.ns)
 		r = cvb_err_set(err, -ENOMEM, "out of memory");
-	for (size_t i = 0; r == 0 && i < cases; i++) {
-		json_int_t v = json_integer_value(json_array_get(list, i));
-
-		if (v < 1)
-			r = cvb_err_set(err, -EINVAL, "sample: iteration count %zu is not positive",
-					i);
-		iters[i] = (uint64_t)v;
-	}
 	uint64_t start_ns = cvb_now_ns();
 
 	if (r == 0)
@@ -185,11 +246,15 @@ static int op_sample(struct agent *a, const json_t *args, json_t **ret, struct c
 
 		for (size_t i = 0; i < n; i++)
 			json_array_append_new(values, finite_or_null(s.value[i]));
-		*ret = json_pack("{s:o, s:I, s:o, s:o, s:O}", "values", values, "duration_ns",
-				 (json_int_t)(cvb_now_ns() - start_ns), "steal_ratio",
-				 s.steal_ratio < 0 ? json_null() : json_real(s.steal_ratio),
-				 "swiotlb", cvb_swiotlb(), "notes",
-				 (json_t *)(uintptr_t)cvb_runner_notes(a->runner));
+		*ret = json_pack(
+			"{s:o, s:I, s:I, s:o, s:I, s:o, s:o, s:O}", "values", values, "duration_ns",
+			(json_int_t)(cvb_now_ns() - start_ns), "shortest_ns",
+			(json_int_t)s.shortest_ns, "steal_ratio",
+			s.health.steal_ratio < 0 ? json_null() : json_real(s.health.steal_ratio),
+			"steal_ns", (json_int_t)s.health.steal_ns, "throttles",
+			s.health.throttles < 0 ? json_null() : json_integer(s.health.throttles),
+			"swiotlb", cvb_swiotlb(), "notes",
+			(json_t *)(uintptr_t)cvb_runner_notes(a->runner));
 	}
 	free(s.value);
 	free(s.ns);
@@ -267,9 +332,17 @@ static const struct {
 	const char *name;
 	agent_op *fn;
 } ops[] = {
-	{"fingerprint", op_fingerprint}, {"setup", op_setup},	{"calibrate", op_calibrate},
-	{"sample", op_sample},		 {"verify", op_verify}, {"teardown", op_teardown},
-	{"swiotlb", op_swiotlb},	 {"exec", op_exec},	{"exit", op_exit},
+	{"fingerprint", op_fingerprint},
+	{"setup", op_setup},
+	{"calibrate", op_calibrate},
+	{"warm_up", op_warm_up},
+	{"clock", op_clock},
+	{"sample", op_sample},
+	{"verify", op_verify},
+	{"teardown", op_teardown},
+	{"swiotlb", op_swiotlb},
+	{"exec", op_exec},
+	{"exit", op_exit},
 };
 
 static int dispatch(struct agent *a, const json_t *request, json_t **ret, struct cvb_err *err)

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "target/client.h"
 
+#include "core/clock.h"
 #include "core/log.h"
 #include "core/util.h"
+#include "stats/steady.h"
 #include "target/agent.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #define MAX_SERIES  1024
@@ -15,6 +18,7 @@
 #define TEARDOWN_MS 30000
 #define MAX_TEXT    512
 #define MAX_PARAMS  16
+#define CLOCK_TRIES 4
 
 /* Characters of parameter names and words, and of keys. */
 #define PLAIN_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
@@ -179,6 +183,43 @@ int cvb_client_fingerprint(struct cvb_client *c, unsigned timeout_ms, json_t **r
 	return *ret ? 0 : cvb_err_set(err, -ENOMEM, "out of memory");
 }
 
+/* --- its clock -------------------------------------------------------------------------------- */
+
+int cvb_client_clock(struct cvb_client *c, unsigned timeout_ms, struct cvb_clock_mark *ret,
+		     struct cvb_err *err)
+{
+	ret->error_ns = UINT64_MAX;
+	for (int i = 0; i < CLOCK_TRIES; i++) {
+		_cleanup_json_ json_t *result = NULL;
+		uint64_t before_ns = cvb_now_ns(), took_ns;
+		int r = cvb_client_call(c, "clock", NULL, timeout_ms, &result, err);
+		json_t *now = json_object_get(result, "now_ns");
+
+		took_ns = cvb_now_ns() - before_ns;
+		if (r < 0)
+			return r;
+		if (!json_is_integer(now) || json_integer_value(now) < 0)
+			return cvb_err_set(err, -EPROTO, "the agent sent a time that is no number");
+		if (took_ns / 2 < ret->error_ns)
+			*ret = (struct cvb_clock_mark){.host_ns = before_ns + took_ns / 2,
+						       .there_ns =
+							       (uint64_t)json_integer_value(now),
+						       .error_ns = took_ns / 2};
+	}
+	return 0;
+}
+
+void cvb_clock_rate(const struct cvb_clock_mark *from, const struct cvb_clock_mark *to,
+		    double *ret_error_ratio, double *ret_uncertainty_ratio)
+{
+	double here_ns = (double)to->host_ns - (double)from->host_ns;
+	double there_ns = (double)to->there_ns - (double)from->there_ns;
+
+	*ret_error_ratio = here_ns > 0 ? there_ns / here_ns - 1 : NAN;
+	*ret_uncertainty_ratio =
+		here_ns > 0 ? ((double)from->error_ns + (double)to->error_ns) / here_ns : NAN;
+}
+
 /* --- checked benchmark calls ------------------------------------------------------------------ */
 
 /* Parameters may only be a flat object of numbers and plain, short words. */
@@ -270,6 +311,12 @@ static int take_series(struct cvb_remote *remote, const json_t *list, struct cvb
 	return 0;
 }
 
+/* A whole number that is not negative; 0 for anything else. */
+static json_int_t count_of(const json_t *obj, const char *key)
+{
+	return cvb_max(json_integer_value(json_object_get(obj, key)), (json_int_t)0);
+}
+
 static json_t *take_notes(const json_t *list)
 {
 	json_t *notes = json_array();
@@ -324,6 +371,7 @@ int cvb_remote_setup(struct cvb_client *c, const struct cvb_setup *setup, struct
 	}
 	ret->n_cases = (size_t)cases;
 	ret->workers = (unsigned)json_integer_value(json_object_get(result, "workers"));
+	ret->timer_ns = (uint64_t)count_of(result, "timer_ns");
 	ret->options = take_options(setup->bench, json_object_get(result, "options"));
 	ret->notes = take_notes(json_object_get(result, "notes"));
 	ret->emulated = json_is_true(json_object_get(result, "emulated"));
@@ -354,6 +402,36 @@ int cvb_remote_calibrate(struct cvb_client *c, struct cvb_remote *remote, unsign
 	return 0;
 }
 
+int cvb_remote_warm_up(struct cvb_client *c, struct cvb_remote *remote, uint64_t budget_ns,
+		       unsigned timeout_ms, json_t **ret_steady, uint64_t *ret_ns,
+		       struct cvb_err *err)
+{
+	_cleanup_json_ json_t *result = NULL;
+	json_t *steady, *spent;
+	int r = cvb_client_call(
+		c, "warm_up",
+		json_pack("{s:O, s:I}", "iters", remote->iters, "budget_ns", (json_int_t)budget_ns),
+		timeout_ms, &result, err);
+
+	if (r < 0)
+		return r;
+	steady = json_object_get(result, "steady");
+	spent = json_object_get(result, "warmup_ns");
+	if (!json_is_integer(spent) || json_integer_value(spent) < 0 ||
+	    (!json_is_null(steady) && json_array_size(steady) != remote->n_series))
+		return cvb_err_set(err, -EPROTO, "the agent sent a warm-up of a wrong shape");
+	for (size_t i = 0; i < json_array_size(steady); i++) {
+		const char *word = json_string_value(json_array_get(steady, i));
+
+		if (!word || cvb_steady_of_name(word) < 0)
+			return cvb_err_set(err, -EPROTO,
+					   "the agent sent a warm-up that is no known word");
+	}
+	*ret_steady = json_incref(steady);
+	*ret_ns = (uint64_t)json_integer_value(spent);
+	return 0;
+}
+
 /* Slots of the swiotlb pool: only the known keys, only whole numbers. */
 static json_t *take_swiotlb(const json_t *s)
 {
@@ -373,7 +451,7 @@ int cvb_remote_sample(struct cvb_client *c, struct cvb_remote *remote, json_t *i
 		      unsigned timeout_ms, json_t **ret, struct cvb_err *err)
 {
 	_cleanup_json_ json_t *result = NULL;
-	json_t *values, *steal, *duration;
+	json_t *values, *steal, *duration, *throttles;
 	int r;
 
 	r = cvb_client_call(c, "sample", json_pack("{s:O}", "iters", iters), timeout_ms, &result,
@@ -383,6 +461,7 @@ int cvb_remote_sample(struct cvb_client *c, struct cvb_remote *remote, json_t *i
 	values = json_object_get(result, "values");
 	steal = json_object_get(result, "steal_ratio");
 	duration = json_object_get(result, "duration_ns");
+	throttles = json_object_get(result, "throttles");
 	if (json_array_size(values) != remote->n_series || !json_is_integer(duration))
 		return cvb_err_set(err, -EPROTO, "the agent sent a sample of a wrong shape");
 	for (size_t i = 0; i < remote->n_series; i++) {
@@ -394,8 +473,11 @@ int cvb_remote_sample(struct cvb_client *c, struct cvb_remote *remote, json_t *i
 	}
 	json_decref(remote->notes);
 	remote->notes = take_notes(json_object_get(result, "notes"));
-	*ret = json_pack("{s:O, s:O, s:O, s:o}", "values", values, "duration_ns", duration,
-			 "steal_ratio", json_is_real(steal) ? steal : json_null(), "swiotlb",
+	*ret = json_pack("{s:O, s:O, s:I, s:O, s:I, s:O, s:o}", "values", values, "duration_ns",
+			 duration, "shortest_ns", count_of(result, "shortest_ns"), "steal_ratio",
+			 json_is_real(steal) ? steal : json_null(), "steal_ns",
+			 count_of(result, "steal_ns"), "throttles",
+			 json_is_integer(throttles) ? throttles : json_null(), "swiotlb",
 			 take_swiotlb(json_object_get(result, "swiotlb")));
 	return *ret ? 0 : cvb_err_set(err, -ENOMEM, "out of memory");
 }

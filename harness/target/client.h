@@ -34,6 +34,23 @@ CVB_MUST_CHECK int cvb_client_call(struct cvb_client *c, const char *op, json_t 
 CVB_MUST_CHECK int cvb_client_fingerprint(struct cvb_client *c, unsigned timeout_ms, json_t **ret,
 					  struct cvb_err *err);
 
+/* The other side's clock beside ours. */
+struct cvb_clock_mark {
+	uint64_t host_ns;  /* ours, in the middle of the fastest of a few requests */
+	uint64_t there_ns; /* theirs */
+	uint64_t error_ns; /* host_ns is right within this: half of that request's time */
+};
+
+CVB_MUST_CHECK int cvb_client_clock(struct cvb_client *c, unsigned timeout_ms,
+				    struct cvb_clock_mark *ret, struct cvb_err *err);
+
+/*
+ * How much faster the other side's clock ran between two marks: 0.001 is one in a thousand; and
+ * what of it the marks themselves may be off by.  NaN for marks out of order.
+ */
+void cvb_clock_rate(const struct cvb_clock_mark *from, const struct cvb_clock_mark *to,
+		    double *ret_error_ratio, double *ret_uncertainty_ratio);
+
 /* Does this error of a call mean that the target itself is lost (or that we were told to stop), so
  * that nothing more can be measured there?  Other errors are the agent's own, told over a good
  * line. */
@@ -48,6 +65,7 @@ struct cvb_remote {
 	json_t *options; /* as in use there */
 	json_t *notes;	 /* texts */
 	unsigned workers;
+	uint64_t timer_ns; /* what reading the clock adds to a batch there */
 	bool emulated, deterministic;
 };
 
@@ -70,8 +88,17 @@ CVB_MUST_CHECK int cvb_remote_setup(struct cvb_client *c, const struct cvb_setup
 CVB_MUST_CHECK int cvb_remote_calibrate(struct cvb_client *c, struct cvb_remote *remote,
 					unsigned timeout_ms, struct cvb_err *err);
 
+/*
+ * Warm up there with remote->iters, at most about `budget_ns` a case.  *ret_steady: an array of one
+ * word a series ("steady", "no-steady-state", "too-few"), or JSON null where nothing is to be
+ * warmed up; new reference.
+ */
+CVB_MUST_CHECK int cvb_remote_warm_up(struct cvb_client *c, struct cvb_remote *remote,
+				      uint64_t budget_ns, unsigned timeout_ms, json_t **ret_steady,
+				      uint64_t *ret_ns, struct cvb_err *err);
+
 /* One sample with the given iteration counts (an array of n_cases).  Result object (new reference):
- * {values [n_series], duration_ns, steal_ratio, swiotlb}. */
+ * {values [n_series], duration_ns, shortest_ns, steal_ratio, steal_ns, throttles, swiotlb}. */
 CVB_MUST_CHECK int cvb_remote_sample(struct cvb_client *c, struct cvb_remote *remote, json_t *iters,
 				     unsigned timeout_ms, json_t **ret, struct cvb_err *err);
 

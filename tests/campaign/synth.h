@@ -21,6 +21,14 @@ struct synth {
 	double aa_ratio;  /* aa / native */
 	double aa_wobble;
 	double steal_ratio;	    /* of every vm sample */
+	unsigned stolen_rounds;	    /* of each session's first rounds: the host took 5 % from vm */
+	unsigned throttled_rounds;  /* and a throttle counter of native moved in so many */
+	double gap_s;		    /* vm begins its sample so long after native; 0: 1 s */
+	double round_s;		    /* from round to round; 0: 10 s */
+	const char *vm_steady;	    /* warm-up of vm's triad; NULL: "steady" */
+	unsigned unsteady_sessions; /* vm_steady holds for so many sessions; 0: all */
+	double vm_clock_error;	    /* of vm's clock, known to 1e-5 */
+	double vm_timer_ns;	    /* 0: 50; the shortest batch takes 2 ms */
 	const char *accel;	    /* of vm; NULL: "kvm" */
 	const char *vm_unsupported; /* reason; the arm then never runs */
 	const char *vm_outcome;	    /* a bench line of this outcome follows the samples */
@@ -94,10 +102,20 @@ static inline void synth_rounds(FILE *f, const struct synth *c, unsigned session
 			fprintf(f,
 				"{\"type\":\"sample\",\"session\":%u,\"attempt\":1,\"arm\":\"%s\","
 				"\"bench\":\"mem.stream\",\"round\":%u,\"position\":%d,"
-				"\"start_ns\":1,\"duration_ns\":2,\"values\":[%.17g,%s],"
-				"\"steal_ratio\":%g,\"swiotlb\":null}\n",
-				session, names[a], r, a + 1, base * (1 + (a ? sign * 1e-11 : 0)),
-				triad, a == 2 ? c->steal_ratio : 0);
+				"\"start_ns\":%.0f,\"duration_ns\":2,\"values\":[%.17g,%s],"
+				"\"shortest_ns\":2000000,\"steal_ratio\":%g,\"steal_ns\":%u,"
+				"\"throttles\":%s,\"swiotlb\":null}\n",
+				session, names[a], r, a + 1,
+				1e13 * session + 1e9 * r * (c->round_s > 0 ? c->round_s : 10) +
+					1e9 * a * (c->gap_s > 0 ? c->gap_s : 1),
+				base * (1 + (a ? sign * 1e-11 : 0)), triad,
+				a != 2			? 0
+				: r <= c->stolen_rounds ? 0.05
+							: c->steal_ratio,
+				a == 2 && r <= c->stolen_rounds ? 30000000 : 0,
+				a			   ? "null"
+				: r <= c->throttled_rounds ? "3"
+							   : "0");
 		}
 		fprintf(f,
 			"{\"type\":\"round\",\"session\":%u,\"attempt\":1,\"bench\":\"mem.stream\","
@@ -121,9 +139,18 @@ static inline void synth_session(FILE *f, const struct synth *c, unsigned sessio
 			"\"bench\":\"mem.stream\",\"outcome\":\"ok\",\"reason\":null," SYNTH_SERIES
 			","
 			"\"iters\":[1,2],\"options\":{},\"notes\":[\"%s\"],\"workers\":%u,"
-			"\"emulated\":false,\"deterministic\":false}\n",
+			"\"emulated\":false,\"deterministic\":false,\"timer_ns\":%.0f,"
+			"\"steady\":[\"too-few\",\"%s\"],\"warmup_ns\":5,"
+			"\"clock\":{\"window_ns\":2000000000,\"error_ratio\":%g,"
+			"\"uncertainty_ratio\":1e-5}}\n",
 			session, names[a], better, better, c->text ? c->text : "plain",
-			c->text ? c->text : "fine", a == 2 && c->vm_workers ? c->vm_workers : 2);
+			c->text ? c->text : "fine", a == 2 && c->vm_workers ? c->vm_workers : 2,
+			a == 2 && c->vm_timer_ns > 0 ? c->vm_timer_ns : 50,
+			a == 2 && c->vm_steady &&
+					(!c->unsteady_sessions || session <= c->unsteady_sessions)
+				? c->vm_steady
+				: "steady",
+			a == 2 ? c->vm_clock_error : 0);
 	synth_rounds(f, c, session);
 	if (session == c->stop_session)
 		return;

@@ -215,6 +215,108 @@ static void distrusted_measurements_are_invalid(void **state)
 	expect(judge((struct synth){.bad_round = 1, .bad_value = "-3"}), "INVALID", 5, "-3");
 }
 
+/* Rounds that something else disturbed are left out, not judged; too many of them void the gate. */
+static void disturbed_rounds_are_voided(void **state)
+{
+	json_t *v = judge((struct synth){.rounds = 10, .stolen_rounds = 1, .throttled_rounds = 2});
+
+	(void)state;
+	assert_string_equal(text(first(v), "verdict"), "PASS");
+	assert_int_equal(number(first(v), "rounds_voided"), 12); /* 2 of 10 in 6 sessions */
+	assert_int_equal(number(first(v), "rounds"), 48);
+	json_decref(v);
+	expect(judge((struct synth){.rounds = 10, .stolen_rounds = 3}), "INVALID", 5,
+	       "18 of 60 rounds are void (the host took CPU time in 18");
+	expect(judge((struct synth){.throttled_rounds = 2}), "INVALID", 5, "throttled in 12");
+}
+
+static void clocks_that_are_wrong_or_slow_are_invalid(void **state)
+{
+	(void)state;
+	expect(judge((struct synth){.vm_clock_error = -0.002}), "INVALID", 5,
+	       "the clock of arm vm was off by at least 0.2 %");
+	/* less than what the reading may be off by, or than the limit */
+	expect(judge((struct synth){.vm_clock_error = 0.000505}), "PASS", 0, "");
+	expect(judge((struct synth){.vm_clock_error = 0.00052}), "INVALID", 5, "");
+	expect(judge((struct synth){.vm_timer_ns = 2001}), "INVALID", 5, "reading the clock");
+	expect(judge((struct synth){.vm_timer_ns = 1999}), "PASS", 0, "");
+}
+
+static void no_steady_state_decides_nothing(void **state)
+{
+	(void)state;
+	expect(judge((struct synth){.vm_steady = "no-steady-state"}), "INCONCLUSIVE", 3,
+	       "no-steady-state: mem.stream/triad");
+	expect(judge((struct synth){.vm_steady = "no-steady-state", .unsteady_sessions = 3}),
+	       "PASS", 0, "");
+	expect(judge((struct synth){.vm_steady = "too-few"}), "PASS", 0, "");
+}
+
+/* The pairing class is what the journal's times show. */
+static void pairing_is_what_was_achieved(void **state)
+{
+	static const struct {
+		double gap_s, round_s;
+		const char *pairing;
+	} cases[] = {{1, 10, "pair"},
+		     {4, 10, "pair"},
+		     {6, 10, "block"}, /* vm, the third arm, ends after the next round began */
+		     {29, 100, "pair"},
+		     {31, 100, "block"}}; /* 62 s apart */
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(cases); i++) {
+		json_t *v =
+			judge((struct synth){.gap_s = cases[i].gap_s, .round_s = cases[i].round_s});
+
+		assert_string_equal(text(first(v), "pairing"), cases[i].pairing);
+		json_decref(v);
+	}
+}
+
+/* An undecided gate says when it is judged again; the campaign stops when none does. */
+static void open_gates_name_the_next_look(void **state)
+{
+	struct cvb_gate g = triad("g");
+	static const struct {
+		double vm_ratio, vm_wobble, aa_wobble;
+		const char *verdict;
+		unsigned next_look;
+	} cases[] = {{0.98, 0.001, 0, "PASS", 0},
+		     {0.5, 0.001, 0, "FAIL", 0},
+		     {0.95, 0.01, 0, "INCONCLUSIVE", 10},
+		     {0.98, 0.001, 0.05, "INVALID", 10}};
+
+	(void)state;
+	g.n_looks = 2;
+	g.looks[0] = 6;
+	g.looks[1] = 10;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(cases); i++) {
+		json_t *v = judge_gates((struct synth){.sessions = 10,
+						       .stop_session = 7,
+						       .vm_ratio = cases[i].vm_ratio,
+						       .vm_wobble = cases[i].vm_wobble,
+						       .aa_wobble = cases[i].aa_wobble},
+					&g, 1);
+		const json_t *next = json_object_get(first(v), "next_look");
+
+		assert_string_equal(text(first(v), "verdict"), cases[i].verdict);
+		assert_int_equal(json_integer_value(next), cases[i].next_look);
+		assert_int_equal(json_is_null(next), !cases[i].next_look);
+		json_decref(v);
+	}
+	/* a measurement that is not believed is not cured by more of it */
+	json_t *v = judge_gates((struct synth){.sessions = 10,
+					       .stop_session = 7,
+					       .vm_ratio = 0.95,
+					       .vm_wobble = 0.01,
+					       .vm_clock_error = 0.1},
+				&g, 1);
+
+	assert_true(json_is_null(json_object_get(first(v), "next_look")));
+	json_decref(v);
+}
+
 static void unsupported_blocks_a_pass(void **state)
 {
 	const struct cvb_gate gates[] = {
@@ -272,6 +374,29 @@ static void failures_are_adjusted(void **state)
 	json_decref(v);
 }
 
+/* One that fails at one of several looks is held against .05 like the others. */
+static void failures_count_the_looks(void **state)
+{
+	struct cvb_gate gates[] = {triad("once"), triad("looks"), triad("same")};
+	const json_t *list;
+	double once;
+	json_t *v;
+
+	(void)state;
+	gates[1].n_looks = 2;
+	gates[1].looks[0] = 6;
+	gates[1].looks[1] = 10;
+	gates[2].kind = CVB_GATE_EQUIVALENCE;
+	v = judge_gates((struct synth){.vm_ratio = 0.9, .vm_wobble = 0.01}, gates, 3);
+	list = json_object_get(v, "failures");
+	assert_int_equal(json_array_size(list), 3);
+	once = number(json_array_get(list, 0), "p_value");
+	assert_true(fabs(number(json_array_get(list, 1), "p_value") - once * 0.05 / 0.0175) <
+		    1e-12);
+	assert_true(fabs(number(json_array_get(list, 2), "p_value") - once) < 1e-12);
+	json_decref(v);
+}
+
 static void other_kinds_of_gate(void **state)
 {
 	struct cvb_gate gates[] = {triad("same"), triad("limit"), triad("looks")};
@@ -288,6 +413,9 @@ static void other_kinds_of_gate(void **state)
 	v = judge_gates((struct synth){.vm_ratio = 1.1, .vm_wobble = 0.001}, gates, 3);
 	list = json_object_get(v, "gates");
 	assert_string_equal(text(json_array_get(list, 0), "verdict"), "FAIL");
+	/* too fast to be equivalent: its p value is against that side */
+	assert_string_equal(text(json_array_get(json_object_get(v, "failures"), 0), "id"), "same");
+	assert_true(number(json_array_get(json_object_get(v, "failures"), 0), "p_value") < 0.02);
 	assert_string_equal(text(json_array_get(list, 1), "verdict"), "FAIL");
 	assert_string_equal(text(json_array_get(list, 1), "kind"), "absolute");
 	assert_string_equal(text(json_array_get(list, 2), "verdict"), "PASS");
@@ -442,9 +570,15 @@ int main(void)
 		cmocka_unit_test(aa_that_excludes_one_is_invalid),
 		cmocka_unit_test(aa_point_counts_with_few_sessions),
 		cmocka_unit_test(distrusted_measurements_are_invalid),
+		cmocka_unit_test(disturbed_rounds_are_voided),
+		cmocka_unit_test(clocks_that_are_wrong_or_slow_are_invalid),
+		cmocka_unit_test(no_steady_state_decides_nothing),
+		cmocka_unit_test(pairing_is_what_was_achieved),
+		cmocka_unit_test(open_gates_name_the_next_look),
 		cmocka_unit_test(unsupported_blocks_a_pass),
 		cmocka_unit_test(fail_wins_overall),
 		cmocka_unit_test(failures_are_adjusted),
+		cmocka_unit_test(failures_count_the_looks),
 		cmocka_unit_test(other_kinds_of_gate),
 		cmocka_unit_test(noisy_aa_is_invalid),
 		cmocka_unit_test(gates_that_match_nothing),

@@ -179,6 +179,55 @@ setup() {
     cmp order1 order2
 }
 
+# Looks at 6 and 7 sessions: what is clear at 6 needs no seventh, what is not gets it.
+@test "a campaign ends at the look that decides every gate" {
+    cat >looks.ini <<'EOF'
+[profile]
+sessions = 7
+looks = 6,7
+rounds = 2
+sample_ms = 1
+[arm native]
+[arm aa]
+aa_of = native
+[bench null.nop]
+[gate cost]
+metric = null.nop/cost
+arm = aa
+kind = absolute
+limit = 1e9
+EOF
+    run -0 --separate-stderr "$CVB" certify looks.ini -o early
+    [[ "$output" == *"98.25 % BOUNDS"* ]]
+    [[ "$stderr" == *"decided after 6 of at most 7"* ]]
+    tail -1 early/journal.jsonl | jq -e '.type == "campaign_end" and .stopped_after == 6'
+    jq -e '.gates[0] | .verdict == "PASS" and .sessions == 6 and .next_look == null' early/verdicts.json
+    # a campaign that ended early is whole: nothing to resume, nothing missing
+    before=$(wc -l <early/journal.jsonl)
+    run -0 --separate-stderr "$CVB" certify --resume early
+    [ "$(wc -l <early/journal.jsonl)" -eq "$before" ]
+    jq -e '[.why_not[] | contains("sessions were completed")] | any | not' early/verdicts.json
+    # a margin of 1 is decided at 6 sessions by luck only (3.5 %); else it takes the seventh
+    sed -e '/^kind/d' -e 's/^limit.*/base = native\nmargin = 1/' looks.ini >tight.ini
+    run --separate-stderr "$CVB" certify tight.ini -o late
+    if tail -1 late/journal.jsonl | jq -e 'has("stopped_after")'; then
+        jq -e '.gates[0].verdict | . == "PASS" or . == "FAIL" or . == "INVALID"' late/verdicts.json
+    else
+        [ "$(grep -c '"type":"session_end"' late/journal.jsonl)" -eq 7 ]
+    fi
+}
+
+@test "warm-up and clocks are in the journal, and only where they mean something" {
+    run --separate-stderr "$CVB" certify "$local_profile" -o b
+    jq -es '[.[] | select(.type == "bench" and .bench == "mem.latency") |
+             (.steady | length) == (.series | length) and .warmup_ns > 0 and .timer_ns > 0 and
+             (.clock.error_ratio | fabs) < 0.001 + .clock.uncertainty_ratio] | length > 0 and all' b/journal.jsonl
+    jq -es '[.[] | select(.type == "sample" and .bench != "gpu.copy") | .shortest_ns >= 1000000] | all' b/journal.jsonl
+    jq -e '[.gates[] | .pairing == "pair" and .rounds_voided == 0] | all' b/verdicts.json
+    run -0 --separate-stderr "$CVB" run null.nop --json
+    jq -e '.benches[0].metrics[0].warm_up | . == "steady" or . == "no-steady-state" or . == "too-few"' <<<"$output"
+}
+
 @test "a killed campaign resumes and keeps what it had" {
     sed 's/^sample_ms = 2/sample_ms = 60/' "$local_profile" >slow.ini
     "$CVB" certify slow.ini -o b -q >/dev/null 2>&1 &

@@ -12,6 +12,7 @@
 #include "target/client.h"
 
 #include <errno.h>
+#include <math.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -190,7 +191,8 @@ static void environment_is_cleaned(void **state)
 /* Each reply to "setup" that a hostile agent may think of must end in an error. */
 static void lying_setup_is_refused(void **state)
 {
-#define OK(result) "{\"id\":1,\"ok\":true,\"result\":" result "}\n"
+#define OK2(result) "{\"id\":2,\"ok\":true,\"result\":" result "}\n"
+#define OK(result)  "{\"id\":1,\"ok\":true,\"result\":" result "}\n"
 	static const char *const bad[] = {
 		"{\"id\":2,\"ok\":true,\"result\":{}}\n",
 		"{\"id\":\"1\",\"ok\":true,\"result\":{}}\n",
@@ -257,6 +259,61 @@ static void lying_samples_are_refused(void **state)
 	}
 }
 
+static void lying_warm_ups_are_refused(void **state)
+{
+	static const struct {
+		const char *result;
+		int code;
+	} cases[] = {
+		{OK2("{\"steady\":[\"steady\"],\"warmup_ns\":7}"), 0},
+		{OK2("{\"steady\":null,\"warmup_ns\":0}"), 0},
+		{OK2("{\"steady\":[\"steady\",\"steady\"],\"warmup_ns\":7}"), -EPROTO},
+		{OK2("{\"steady\":[\"\\u001b[2J\"],\"warmup_ns\":7}"), -EPROTO},
+		{OK2("{\"steady\":[1],\"warmup_ns\":7}"), -EPROTO},
+		{OK2("{\"steady\":{},\"warmup_ns\":7}"), -EPROTO},
+		{OK2("{\"steady\":[\"steady\"],\"warmup_ns\":-7}"), -EPROTO},
+		{OK2("{}"), -EPROTO},
+	};
+	struct cvb_setup setup = {.bench = nop(), .timeout_ms = 2000};
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(cases); i++) {
+		struct cvb_remote remote;
+		struct cvb_err err = {0};
+		json_t *steady = NULL;
+		uint64_t spent_ns;
+		struct pair p;
+
+		open_pair(&p);
+		say(&p, OK("{\"series\":[{\"metric\":\"null.nop/cost\"}],\"cases\":1}"));
+		assert_int_equal(cvb_remote_setup(&p.client, &setup, &remote, &err), 0);
+		remote.iters = json_pack("[i]", 1);
+		say(&p, cases[i].result);
+		if (cvb_remote_warm_up(&p.client, &remote, 1000, 2000, &steady, &spent_ns, &err) !=
+		    cases[i].code)
+			fail_msg("wrong answer to: %s", cases[i].result);
+		assert_int_equal(steady != NULL, cases[i].code == 0);
+		json_decref(steady);
+		cvb_remote_done(&remote);
+		close_pair(&p);
+	}
+}
+
+/* A clock that runs 0.2 % fast is seen, and how surely. */
+static void clock_rates_come_with_their_uncertainty(void **state)
+{
+	const struct cvb_clock_mark from = {1000000000, 77, 1000};
+	const struct cvb_clock_mark to = {3000000000, 2004000077, 3000};
+	double error, uncertainty;
+
+	(void)state;
+	cvb_clock_rate(&from, &to, &error, &uncertainty);
+	assert_true(fabs(error - 0.002) < 1e-12);
+	assert_true(fabs(uncertainty - 2e-6) < 1e-12);
+	cvb_clock_rate(&to, &from, &error, &uncertainty);
+	assert_true(isnan(error) && isnan(uncertainty));
+}
+
 /* An agent's error keeps its meaning, but cannot pose as a lost connection or send escapes. */
 static void remote_errors_are_cleaned(void **state)
 {
@@ -291,7 +348,9 @@ static void *serve(void *arg)
 static void agent_and_client_understand_each_other(void **state)
 {
 	struct cvb_setup setup = {.bench = nop(), .sample_ns = 1000000, .timeout_ms = 20000};
-	_cleanup_json_ json_t *row = NULL, *env = NULL;
+	_cleanup_json_ json_t *row = NULL, *env = NULL, *steady = NULL;
+	struct cvb_clock_mark mark;
+	uint64_t spent_ns = 0;
 	struct cvb_remote remote;
 	struct cvb_err err = {0};
 	struct pair p;
@@ -306,7 +365,18 @@ static void agent_and_client_understand_each_other(void **state)
 	assert_non_null(json_object_get(env, "kernel"));
 	assert_int_equal(cvb_remote_setup(&p.client, &setup, &remote, &err), 0);
 	assert_int_equal(cvb_remote_calibrate(&p.client, &remote, 20000, &err), 0);
+	assert_true(remote.timer_ns > 0);
+	assert_int_equal(
+		cvb_remote_warm_up(&p.client, &remote, 1000000, 20000, &steady, &spent_ns, &err),
+		0);
+	assert_int_equal(json_array_size(steady), remote.n_series);
+	assert_true(spent_ns > 0);
+	assert_int_equal(cvb_client_clock(&p.client, 5000, &mark, &err), 0);
+	/* the agent is a thread of this program: the same clock */
+	assert_true(mark.there_ns + mark.error_ns >= mark.host_ns &&
+		    mark.there_ns <= mark.host_ns + mark.error_ns);
 	assert_int_equal(cvb_remote_sample(&p.client, &remote, remote.iters, 20000, &row, &err), 0);
+	assert_true(json_integer_value(json_object_get(row, "shortest_ns")) >= 1000000);
 	assert_true(json_number_value(json_array_get(json_object_get(row, "values"), 0)) > 0);
 	assert_int_equal(cvb_remote_verify(&p.client, &remote, 5000, &err), 0);
 	cvb_remote_teardown(&p.client, &remote);
@@ -326,6 +396,8 @@ int main(void)
 		cmocka_unit_test(environment_is_cleaned),
 		cmocka_unit_test(lying_setup_is_refused),
 		cmocka_unit_test(lying_samples_are_refused),
+		cmocka_unit_test(lying_warm_ups_are_refused),
+		cmocka_unit_test(clock_rates_come_with_their_uncertainty),
 		cmocka_unit_test(remote_errors_are_cleaned),
 		cmocka_unit_test(agent_and_client_understand_each_other),
 	};
