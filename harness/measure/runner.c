@@ -16,8 +16,10 @@
 #include <string.h>
 
 #define DEFAULT_SAMPLE_NS (20 * CVB_NS_PER_MS)
-#define MIN_SAMPLE_NS	  (1 * CVB_NS_PER_MS)
-#define MIN_SAMPLE_TICKS  1000
+/* No sample may be shorter than 1 ms, 1000 clock ticks or 1000 readings; calibration aims at twice
+ * that, since a machine may later run faster than when it was calibrated. */
+#define MIN_SAMPLE_NS	 (2 * CVB_NS_PER_MS)
+#define MIN_SAMPLE_TICKS 2000
 /* A spinning barrier gives the CPU up after this many looks, so that it also ends where two workers
  * share one CPU. */
 #define SPINS_BEFORE_YIELD 2000

@@ -204,7 +204,7 @@ int cvb_client_clock(struct cvb_client *c, unsigned timeout_ms, struct cvb_clock
 			*ret = (struct cvb_clock_mark){.host_ns = before_ns + took_ns / 2,
 						       .there_ns =
 							       (uint64_t)json_integer_value(now),
-						       .error_ns = took_ns / 2};
+						       .error_ns = took_ns - took_ns / 2};
 	}
 	return 0;
 }
