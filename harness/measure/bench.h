@@ -13,13 +13,18 @@
  *   worker_setup  once on every worker thread, already pinned: first touch of its memory
  *   step        BATCH mode: do `iters` iterations of a case; the only timed call.  It must not
  *               allocate, log, read a clock or start a thread
+ *   takes_part  which workers run a case; the others wait (one thread, one NUMA node's)
+ *   prepare     before each step, on the same worker, not timed: put back what step uses up
+ *   after_batch  after each timed batch, on one thread: report metrics that the time alone does not
+ *               give (percentiles, a background's bandwidth)
  *   measure     SELF_TIMED mode (fio, iperf3): run once and cvb_run_report every value
  *   verify      after samples: did the work really happen?  -EBADMSG makes the outcome "untrusted"
  *   worker_done, done   release; both accept a half-built state
  *
- * Order of calls: supported, setup, worker_setup on each worker, step or measure many times,
- * verify, worker_done on each worker, done.  setup, measure, verify and done run on one thread;
- * step and worker_* run on worker threads, at the same time on all of them.
+ * Order of calls: supported, setup, worker_setup on each worker, (prepare, step, after_batch) or
+ * measure many times, verify, worker_done on each worker, done.  setup, after_batch, measure,
+ * verify and done run on one thread; prepare, step and worker_* run on worker threads, at the same
+ * time on all of them.
  *
  * The struct is const and shared: per-run facts live in run->state.
  */
@@ -29,10 +34,11 @@
 #include "core/err.h"
 #include "core/opt.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define CVB_BENCH_ABI 1
+#define CVB_BENCH_ABI 2
 
 enum cvb_bench_flags {
 	CVB_BENCH_NEEDS_GPU = 1 << 0,  /* run->gpu is open before setup */
@@ -102,7 +108,13 @@ struct cvb_bench {
 	int (*supported)(const struct cvb_run *run, struct cvb_err *err); /* may be NULL */
 	int (*setup)(struct cvb_run *run, struct cvb_err *err);
 	int (*worker_setup)(struct cvb_worker *worker, struct cvb_err *err); /* may be NULL */
+	bool (*takes_part)(const struct cvb_worker *worker,
+			   const struct cvb_case *c); /* NULL: all do; at least one must */
+	int (*prepare)(struct cvb_worker *worker, const struct cvb_case *c,
+		       uint64_t iters); /* may be NULL */
 	int (*step)(struct cvb_worker *worker, const struct cvb_case *c, uint64_t iters);
+	int (*after_batch)(struct cvb_run *run, size_t case_index, uint64_t iters, uint64_t ns,
+			   struct cvb_err *err); /* may be NULL; ends with cvb_run_report */
 	int (*measure)(struct cvb_run *run, struct cvb_err *err);
 	int (*verify)(struct cvb_run *run, struct cvb_err *err); /* may be NULL */
 	void (*worker_done)(struct cvb_worker *worker);		 /* may be NULL */
@@ -139,8 +151,9 @@ struct cvb_worker {
 CVB_MUST_CHECK int cvb_run_add_case(struct cvb_run *run, const struct cvb_case *c,
 				    struct cvb_err *err);
 
-/* SELF_TIMED: the value of metric `metric` (index into bench->metrics) of case `c`.  Must be
- * finite; anything else is kept and makes the sample "untrusted". */
+/* From measure or after_batch: the value of metric `metric` (index into bench->metrics, of kind
+ * CVB_REPORTED unless SELF_TIMED) of case `c`, for the batch or sample under way.  Must be finite;
+ * anything else is kept and makes the sample "untrusted". */
 void cvb_run_report(struct cvb_run *run, size_t c, unsigned metric, double value);
 
 /* Something a reader of the result must know ("direct=1 refused by tmpfs, buffered I/O used"). */

@@ -68,6 +68,7 @@ struct cvb_runner {
 	const struct cvb_case *order_case;
 	uint64_t order_iters;
 	atomic_uint arrived; /* spinning barrier before the timed part */
+	unsigned parties;    /* workers that take part in order_case */
 };
 
 /* --- workers --------------------------------------------------------------------------------- */
@@ -77,7 +78,7 @@ static void barrier_wait(struct cvb_runner *r)
 	unsigned spins = 0;
 
 	atomic_fetch_add(&r->arrived, 1);
-	while (atomic_load(&r->arrived) < r->run.workers) {
+	while (atomic_load(&r->arrived) < r->parties) {
 		__builtin_ia32_pause();
 		if (++spins % SPINS_BEFORE_YIELD == 0)
 			sched_yield();
@@ -96,12 +97,31 @@ static void do_setup(struct thread *t)
 	t->r = b->worker_setup ? b->worker_setup(&t->worker, &t->err) : 0;
 }
 
+static bool takes_part(const struct thread *t)
+{
+	const struct cvb_runner *r = t->runner;
+
+	return !r->run.bench->takes_part || r->run.bench->takes_part(&t->worker, r->order_case);
+}
+
 static void do_step(struct thread *t)
 {
 	struct cvb_runner *r = t->runner;
+	const struct cvb_bench *b = r->run.bench;
 	const struct cvb_clock *clock = r->clock;
 
+	t->start_ns = t->end_ns = 0;
+	if (!takes_part(t))
+		return;
+
+	int prepared = b->prepare ? b->prepare(&t->worker, r->order_case, r->order_iters) : 0;
+
+	/* also after a failure: the others wait here */
 	barrier_wait(r);
+	if (prepared < 0) {
+		t->r = prepared;
+		return;
+	}
 	t->start_ns = clock->now_ns(clock->ctx);
 	t->r = r->run.bench->step(&t->worker, r->order_case, r->order_iters);
 	t->end_ns = clock->now_ns(clock->ctx);
@@ -423,16 +443,25 @@ static int batch(struct cvb_runner *r, const struct cvb_case *c, uint64_t iters,
 
 	r->order_case = c;
 	r->order_iters = iters;
+	r->parties = 0;
+	for (unsigned i = 0; i < r->n_started; i++)
+		r->parties += takes_part(&r->threads[i]);
+	CVB_BUG_ON(!r->parties);
 	command(r, ORDER_STEP);
 	ret = worker_failure(r, err);
 	if (ret < 0)
 		return ret;
 	for (unsigned i = 0; i < r->n_started; i++) {
+		if (!r->threads[i].end_ns)
+			continue;
 		first = cvb_min(first, r->threads[i].start_ns);
 		last = cvb_max(last, r->threads[i].end_ns);
 	}
 	*ret_ns = last > first ? last - first : 0;
-	return 0;
+	return r->run.bench->after_batch
+		       ? r->run.bench->after_batch(&r->run, (size_t)(c - r->run.cases), iters,
+						   *ret_ns, err)
+		       : 0;
 }
 
 static int calibrate_case(struct cvb_runner *r, const struct cvb_case *c, uint64_t target_ns,
@@ -498,7 +527,7 @@ static int warm_up_case(struct cvb_runner *r, const struct cvb_case *c, uint64_t
 			uint64_t budget_ns, double *times, struct cvb_warmup *ret,
 			struct cvb_err *err)
 {
-	struct cvb_steady steady = {.state = CVB_STEADY_TOO_FEW};
+	struct cvb_steady steady = {.state = CVB_STEADY_TOO_FEW, .warmup_ratio = NAN};
 	size_t n = 0, next = WARMUP_BATCHES;
 
 	*ret = (struct cvb_warmup){.ratio = NAN};
@@ -588,9 +617,9 @@ int cvb_runner_sample(struct cvb_runner *r, const uint64_t *iters, struct cvb_sa
 	int ret = 0;
 
 	cvb_health_read(&before);
+	for (size_t i = 0; i < r->run.n_cases * r->n_metrics; i++)
+		r->run.values[i] = NAN;
 	if (r->run.bench->mode == CVB_MODE_SELF_TIMED) {
-		for (size_t i = 0; i < r->run.n_cases * r->n_metrics; i++)
-			r->run.values[i] = NAN;
 		for (size_t i = 0; i < r->run.n_cases; i++)
 			sample->ns[i] = 0;
 		ret = r->run.bench->measure(&r->run, err);
