@@ -151,6 +151,11 @@ install: $(B)/cvmbench
 check-stats: $(B)/tests/sim/check_stats
 	@$<
 
+# NAME=crypto takes that file of ci/reference only, TURNS=15 more turns
+.PHONY: check-reference
+check-reference: $(B)/cvmbench
+	@CVB="$(abspath $<)" ci/check-reference $(NAME)
+
 .PHONY: check-crypto
 check-crypto: $(B)/cvmbench
 	@ci/check-crypto
@@ -173,6 +178,7 @@ help:
 	@echo 'make certify        install what is missing, build, boot VMs, measure, judge, report'
 	@echo 'make test           install what is missing, run every test'
 	@echo 'make check-stats    error rates of the statistics engine, simulated (about a minute)'
+	@echo 'make check-reference   the field'\''s tools and ours side by side [NAME=… TURNS=…]'
 	@echo 'make check-crypto   confidential copies of the emulated GPU against openssl speed'
 	@echo 'make lint           formatting, banned calls, shell scripts, commit subjects'
 	@echo 'make install PREFIX=/usr/local [DESTDIR=…]'
