@@ -18,7 +18,8 @@
  *                "failed" may follow an "ok" of the same arm and bench in the same attempt: the
  *                last one counts for that attempt's samples
  *   sample       arm, bench, round (from 1), position (place in the round's order, from 1),
- *                start_ns, duration_ns, values […] in the order of series (null: not finite),
+ *                start_ns, host_ns (as the host saw it, asking included), duration_ns (by
+ *                the arm's own clock), values […] in the order of series (null: not finite),
  *                shortest_ns, steal_ratio|null, steal_ns, throttles|null, swiotlb {nslabs, used,
  *                used_hiwater}|null
  *   round        bench, round: every arm has been measured in it; the fsync point

@@ -87,7 +87,14 @@ enum cvb_disturbance {
 	CVB_UNDISTURBED,
 	CVB_DISTURBED_STEAL,	/* the host took more than CVB_STEAL_LIMIT_RATIO of the CPU time */
 	CVB_DISTURBED_THROTTLE, /* a thermal throttle counter moved */
+	CVB_DISTURBED_CLOCK,	/* its own clock and the host's do not agree how long it took */
+	CVB_DISTURBANCES,
 };
+
+/* An arm's clock may not count more time than the host saw pass, nor much less than that and what
+ * asking takes: such a sample spans a stop of the guest, a migration or a clock step. */
+#define CVB_CLOCK_LIMIT_RATIO 0.0005
+#define CVB_ASKING_NS	      UINT64_C(200000000)
 
 #define CVB_STEAL_LIMIT_RATIO 0.01
 /* Steal is counted in scheduler ticks; one tick in a short sample is no finding. */

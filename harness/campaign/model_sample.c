@@ -323,11 +323,21 @@ static int read_values(const struct cvb_model_reader *r, const struct cvb_slot_a
 	return 0;
 }
 
+/* `here`: as the host saw it, asking included; 0: not known. */
+static bool clocks_disagree(uint64_t there_ns, uint64_t here_ns)
+{
+	double there = (double)there_ns, here = (double)here_ns;
+	double tolerance = CVB_CLOCK_LIMIT_RATIO * here;
+
+	return here_ns &&
+	       (there > here + tolerance || there < here - tolerance - (double)CVB_ASKING_NS);
+}
+
 /* What a sample line says of the sample itself, its values aside. */
 static int read_row(const struct cvb_model_reader *r, struct cvb_slot_arm *a,
 		    struct cvb_slot_row *row)
 {
-	uint64_t steal_ns, shortest_ns, throttles;
+	uint64_t steal_ns, shortest_ns, throttles, duration_ns, host_ns;
 	double steal;
 	int e = cvb_model_get_real(r, r->line, "steal_ratio", &steal);
 
@@ -339,11 +349,17 @@ static int read_row(const struct cvb_model_reader *r, struct cvb_slot_arm *a,
 		e = cvb_model_get_u64(r, r->line, "throttles", &throttles);
 	if (e == 0)
 		e = cvb_model_get_u64(r, r->line, "start_ns", &row->start_ns);
+	if (e == 0)
+		e = cvb_model_get_u64(r, r->line, "duration_ns", &duration_ns);
+	if (e == 0)
+		e = cvb_model_get_u64(r, r->line, "host_ns", &host_ns);
 	if (e < 0)
 		return e;
 	/* below 0 the runner says that it does not know */
 	row->steal_ratio = steal >= 0 ? steal : NAN;
-	if (throttles)
+	if (clocks_disagree(duration_ns, host_ns))
+		row->disturbed = CVB_DISTURBED_CLOCK;
+	else if (throttles)
 		row->disturbed = CVB_DISTURBED_THROTTLE;
 	else if (steal > CVB_STEAL_LIMIT_RATIO && steal_ns >= CVB_STEAL_LEAST_NS)
 		row->disturbed = CVB_DISTURBED_STEAL;

@@ -244,14 +244,19 @@ static int sample_on(struct cvb_live *l, struct cvb_arm_run *a, size_t b, uint64
 
 	if (r < 0)
 		return r;
+
+	uint64_t asked_ns = cvb_now_ns();
+
 	r = cvb_remote_sample(&a->target->client, &a->remote, a->remote.iters,
 			      cvb_profile_timeout_ms(p, b), &sample, &why);
 	if (r == 0) {
 		watch_swiotlb(a, sample);
-		json_object_update_new(
-			sample, json_pack("{s:s, s:s, s:I, s:i, s:I}", "arm", a->arm->name, "bench",
-					  bench->name, "round", (json_int_t)round + 1, "position",
-					  (int)position + 1, "start_ns", (json_int_t)start_ns));
+		json_object_update_new(sample, json_pack("{s:s, s:s, s:I, s:i, s:I, s:I}", "arm",
+							 a->arm->name, "bench", bench->name,
+							 "round", (json_int_t)round + 1, "position",
+							 (int)position + 1, "start_ns",
+							 (json_int_t)start_ns, "host_ns",
+							 (json_int_t)(cvb_now_ns() - asked_ns)));
 		r = cvb_session_note(l->s, "sample", sample, err);
 	} else if (cvb_client_lost(r)) {
 		if (err)

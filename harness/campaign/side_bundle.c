@@ -115,15 +115,17 @@ static void judge_series(struct loader *l, struct cvb_side_bench *b, struct cvb_
 	size_t all = l->voided + s->samples;
 
 	if ((double)l->voided > CVB_VOIDED_LIMIT * (double)all)
-		cvb_side_spoil(b, CVB_SIDE_INVALID,
-			       "%zu of %zu samples on arm %s were disturbed, by stolen CPU time or "
-			       "throttling: more than %g %%",
-			       l->voided, all, name, 100 * CVB_VOIDED_LIMIT);
+		cvb_side_spoil(
+			b, CVB_SIDE_INVALID,
+			"%zu of %zu samples on arm %s were disturbed, by stolen CPU time, throttling or "
+			"a clock step: more than %g %%",
+			l->voided, all, name, 100 * CVB_VOIDED_LIMIT);
 	else if (l->voided)
-		cvb_side_note(l->side,
-			      "%s on arm %s: %zu of %zu samples are left out: stolen CPU time or "
-			      "throttling disturbed them",
-			      s->title, name, l->voided, all);
+		cvb_side_note(
+			l->side,
+			"%s on arm %s: %zu of %zu samples are left out: stolen CPU time, throttling "
+			"or a clock step disturbed them",
+			s->title, name, l->voided, all);
 	if (p->sessions_unsteady > p->sessions_steady)
 		cvb_side_note(l->side, "%s on arm %s reached no steady state in %u of %u sessions",
 			      s->title, name, p->sessions_unsteady,

@@ -207,19 +207,35 @@ static bool unsteady(const struct cvb_model_points *p)
 	return p->sessions_unsteady > p->sessions_steady;
 }
 
+/* "the host took CPU time in 3, a CPU was throttled in 1" */
+static const char *voided_text(const struct cvb_matched *pairs, char *buf, size_t buf_bytes)
+{
+	static const char *const what[CVB_DISTURBANCES] = {
+		[CVB_DISTURBED_STEAL] = "the host took CPU time in",
+		[CVB_DISTURBED_THROTTLE] = "a CPU was throttled in",
+		[CVB_DISTURBED_CLOCK] = "clocks disagree on the length of"};
+	size_t used = 0;
+
+	buf[0] = '\0';
+	for (int d = 1; d < CVB_DISTURBANCES && used < buf_bytes; d++)
+		if (pairs->by[d])
+			used += (size_t)snprintf(buf + used, buf_bytes - used, "%s%s %u",
+						 used ? ", " : "", what[d], pairs->by[d]);
+	return buf;
+}
+
 /* What the numbers' surroundings say against a verdict that they gave. */
 static int check_rounds(const struct cvb_model_series *s, const struct cvb_gate *g, int arm,
 			int base, const struct cvb_matched *pairs, struct cvb_judgement *j)
 {
-	unsigned voided = pairs->stolen + pairs->throttled;
+	unsigned voided = pairs->voided;
 	size_t all = pairs->n + voided;
+	char by[160];
 
 	if (voided > CVB_VOIDED_LIMIT * (double)all)
 		return cvb_verdict_decide(
-			j, CVB_VERDICT_INVALID,
-			"%u of %zu rounds are void (the host took CPU time in %u, a CPU was "
-			"throttled in %u): more than %g %%",
-			voided, all, pairs->stolen, pairs->throttled, 100 * CVB_VOIDED_LIMIT);
+			j, CVB_VERDICT_INVALID, "%u of %zu rounds are void (%s): more than %g %%",
+			voided, all, voided_text(pairs, by, sizeof(by)), 100 * CVB_VOIDED_LIMIT);
 	if ((unsteady(&s->points[arm]) || unsteady(&s->points[base])) &&
 	    (j->verdict == CVB_VERDICT_PASS || j->verdict == CVB_VERDICT_FAIL))
 		return cvb_verdict_decide(
@@ -241,8 +257,9 @@ static int judge_matched(const struct cvb_model *m, const struct cvb_model_serie
 			 struct cvb_judgement *j, struct cvb_err *err)
 {
 	const struct cvb_model_bench *b = &m->benches[s->bench];
-	unsigned voided = pairs->stolen + pairs->throttled;
+	unsigned voided = pairs->voided;
 	struct cvb_err why = {0};
+	char by[160];
 	int e;
 
 	j->voided = voided;
@@ -268,10 +285,8 @@ static int judge_matched(const struct cvb_model *m, const struct cvb_model_serie
 	if (e == 0)
 		e = check_aa(m, j, base, g, err);
 	if (e == 0 && voided)
-		e = also(j,
-			 "%u of %zu rounds are left out: the host took CPU time in %u, a CPU was "
-			 "throttled in %u",
-			 voided, pairs->n + voided, pairs->stolen, pairs->throttled);
+		e = also(j, "%u of %zu rounds are left out (%s)", voided, pairs->n + voided,
+			 voided_text(pairs, by, sizeof(by)));
 	return e < 0 ? e : check_rounds(s, g, arm, base, pairs, j);
 }
 

@@ -30,9 +30,10 @@
  * an A/A arm that differs from itself (its 99 % interval excludes 1), or from 5 sessions on is so
  * noisy that the interval's half-width exceeds half of the gate's tolerance; an untrusted or failed
  *                 benchmark, a voided arm, impossible values; more than CVB_VOIDED_LIMIT of the
- *                 rounds voided by steal or throttling, or more than CVB_STEAL_LIMIT_RATIO steal in
- *                 the others; a clock that runs wrong or is too slow to read
- *   UNSUPPORTED   an arm or benchmark cannot run here; the reason is passed on
+ *                 rounds voided by steal, throttling or their clocks, or more than
+ * CVB_STEAL_LIMIT_RATIO steal in the others; a clock that runs more than CVB_CLOCK_LIMIT_RATIO
+ * wrong or is too slow to read UNSUPPORTED   an arm or benchmark cannot run here; the reason is
+ * passed on
  *
  * Overall: FAIL if any gate fails, else INVALID, INCONCLUSIVE, UNSUPPORTED if any gate is that,
  * else PASS.  Without a gate: INCONCLUSIVE.
@@ -45,12 +46,11 @@
 #include "core/err.h"
 #include "stats/gate.h"
 
-#define CVB_AA_ALPHA	      0.005  /* each bound of an A/A interval: 99 % two-sided */
-#define CVB_CERTIFY_SESSIONS  5	     /* fewer cannot certify */
-#define CVB_AA_FEW_SESSIONS   5	     /* below this the A/A point estimate counts as well */
-#define CVB_VOIDED_LIMIT      0.20   /* a larger share of voided rounds makes a gate INVALID */
-#define CVB_CLOCK_LIMIT_RATIO 0.0005 /* so does a clock that is further off */
-#define CVB_TIMER_LIMIT_RATIO 0.001  /* and a clock whose reading is more of a sample */
+#define CVB_AA_ALPHA	      0.005 /* each bound of an A/A interval: 99 % two-sided */
+#define CVB_CERTIFY_SESSIONS  5	    /* fewer cannot certify */
+#define CVB_AA_FEW_SESSIONS   5	    /* below this the A/A point estimate counts as well */
+#define CVB_VOIDED_LIMIT      0.20  /* a larger share of voided rounds makes a gate INVALID */
+#define CVB_TIMER_LIMIT_RATIO 0.001 /* and a clock whose reading is more of a sample */
 #define CVB_PAIR_GAP_NS	      UINT64_C(60000000000) /* rounds further apart are not pairs */
 
 /* Judge `n_gates` gates.  New reference in *ret. */

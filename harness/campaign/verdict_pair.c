@@ -59,8 +59,8 @@ int cvb_verdict_match(const struct cvb_model_series *s, int base, int test, stru
 		/* an absolute gate's arm is its own base */
 		if (base != test)
 			watch_order(&order, x, y);
-		ret->stolen += disturbed == CVB_DISTURBED_STEAL;
-		ret->throttled += disturbed == CVB_DISTURBED_THROTTLE;
+		ret->by[disturbed]++;
+		ret->voided += disturbed != CVB_UNDISTURBED;
 		if (!disturbed)
 			ret->v[ret->n++] = (struct cvb_pair){.session = x->session,
 							     .round = x->round,

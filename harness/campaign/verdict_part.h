@@ -38,8 +38,8 @@ CVB_MUST_CHECK int cvb_verdict_decide(struct cvb_judgement *j, enum cvb_verdict 
 struct cvb_matched {
 	struct cvb_pair *v; /* by session, then round; owned */
 	size_t n;
-	unsigned stolen;    /* rounds left out because the host took CPU time in either arm's */
-	unsigned throttled; /* or a throttle counter moved */
+	unsigned voided; /* rounds left out because either arm's sample was disturbed */
+	unsigned by[CVB_DISTURBANCES]; /* of them, by what */
 	/* What was achieved: PAIR where in every session each round's two samples were begun within
 	 * CVB_PAIR_GAP_NS and before the next round's; BLOCK where they only share the session;
 	 * NONE without a common round. */

@@ -23,6 +23,7 @@ struct synth {
 	double steal_ratio;	    /* of every vm sample */
 	unsigned stolen_rounds;	    /* of each session's first rounds: the host took 5 % from vm */
 	unsigned throttled_rounds;  /* and a throttle counter of native moved in so many */
+	double late_s;		    /* vm's clock counts so much more than the host's; < 0: less */
 	double gap_s;		    /* vm begins its sample so long after native; 0: 1 s */
 	double round_s;		    /* from round to round; 0: 10 s */
 	const char *vm_steady;	    /* warm-up of vm's triad; NULL: "steady" */
@@ -102,12 +103,13 @@ static inline void synth_rounds(FILE *f, const struct synth *c, unsigned session
 			fprintf(f,
 				"{\"type\":\"sample\",\"session\":%u,\"attempt\":1,\"arm\":\"%s\","
 				"\"bench\":\"mem.stream\",\"round\":%u,\"position\":%d,"
-				"\"start_ns\":%.0f,\"duration_ns\":2,\"values\":[%.17g,%s],"
+				"\"start_ns\":%.0f,\"host_ns\":5000000000,\"duration_ns\":%.0f,\"values\":[%.17g,%s],"
 				"\"shortest_ns\":2000000,\"steal_ratio\":%g,\"steal_ns\":%u,"
 				"\"throttles\":%s,\"swiotlb\":null}\n",
 				session, names[a], r, a + 1,
 				1e13 * session + 1e9 * r * (c->round_s > 0 ? c->round_s : 10) +
 					1e9 * a * (c->gap_s > 0 ? c->gap_s : 1),
+				4.9e9 + (a == 2 && r == 1 ? 1e9 * c->late_s : 0),
 				base * (1 + (a ? sign * 1e-11 : 0)), triad,
 				a != 2			? 0
 				: r <= c->stolen_rounds ? 0.05

@@ -230,6 +230,25 @@ static void disturbed_rounds_are_voided(void **state)
 	expect(judge((struct synth){.throttled_rounds = 2}), "INVALID", 5, "throttled in 12");
 }
 
+/* A sample that the guest's clock makes longer than it was, or that lost time: 1 round in 10. */
+static void samples_across_a_clock_step_are_voided(void **state)
+{
+	static const struct {
+		double late_s;
+		unsigned voided;
+	} cases[] = {{0, 0}, {0.102, 0}, {0.103, 6}, {-0.1, 0}, {-0.102, 0}, {-0.103, 6}, {-4, 6}};
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(cases); i++) {
+		json_t *v = judge((struct synth){.rounds = 10, .late_s = cases[i].late_s});
+
+		assert_int_equal(number(first(v), "rounds_voided"), cases[i].voided);
+		json_decref(v);
+	}
+	expect(judge((struct synth){.rounds = 4, .late_s = -1}), "INVALID", 5,
+	       "clocks disagree on the length of 6");
+}
+
 static void clocks_that_are_wrong_or_slow_are_invalid(void **state)
 {
 	(void)state;
@@ -571,6 +590,7 @@ int main(void)
 		cmocka_unit_test(aa_point_counts_with_few_sessions),
 		cmocka_unit_test(distrusted_measurements_are_invalid),
 		cmocka_unit_test(disturbed_rounds_are_voided),
+		cmocka_unit_test(samples_across_a_clock_step_are_voided),
 		cmocka_unit_test(clocks_that_are_wrong_or_slow_are_invalid),
 		cmocka_unit_test(no_steady_state_decides_nothing),
 		cmocka_unit_test(pairing_is_what_was_achieved),
