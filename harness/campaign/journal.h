@@ -14,7 +14,8 @@
  *   bench        arm, bench, outcome ok|unsupported|failed|untrusted, reason; when ok: series
  *                [{metric, unit, better, params}], iters […], options {…}, notes […], workers,
  *                emulated, deterministic, timer_ns, steady [a word for each series]|null,
- *                warmup_ns, clock {window_ns, error_ratio, uncertainty_ratio}.  "untrusted" and
+ *                warmup_ns, clock {window_ns, error_ratio, uncertainty_ratio}, left_out
+ *                [{params, reason}].  "untrusted" and
  *                "failed" may follow an "ok" of the same arm and bench in the same attempt: the
  *                last one counts for that attempt's samples
  *   sample       arm, bench, round (from 1), position (place in the round's order, from 1),

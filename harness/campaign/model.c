@@ -34,6 +34,7 @@ static void bench_done(struct cvb_model_bench *b)
 		json_decref(c->options);
 		json_decref(c->notes);
 		json_decref(c->iters);
+		json_decref(c->left_out);
 	}
 }
 
@@ -207,23 +208,46 @@ static char *trim(char *s)
 	return s;
 }
 
-bool cvb_model_params_match(const struct cvb_model_series *s, const char *wanted)
+/* How many of the wanted values agree with the params, and how many do not: absent ones count as
+ * neither where `absent_ok`.  False for a malformed wish. */
+static bool compare_params(const json_t *params, const char *wanted, bool absent_ok,
+			   unsigned *ret_agree, unsigned *ret_differ)
 {
 	_cleanup_free_ char *copy = strdup(wanted ? wanted : "");
 	char *rest = copy, *item;
 
+	*ret_agree = *ret_differ = 0;
 	if (!copy)
 		return false;
 	while ((item = strsep(&rest, ",")) != NULL) {
-		char *value = strchr(item, '=');
+		char *value = strchr(item, '='), *name;
 
 		if (!*trim(item))
 			continue;
 		if (!value)
 			return false;
 		*value++ = '\0';
-		if (!param_matches(s->params, trim(item), trim(value)))
-			return false;
+		name = trim(item);
+		if (absent_ok && !json_object_get(params, name))
+			continue;
+		if (param_matches(params, name, trim(value)))
+			++*ret_agree;
+		else
+			++*ret_differ;
 	}
 	return true;
+}
+
+bool cvb_model_params_match(const struct cvb_model_series *s, const char *wanted)
+{
+	unsigned agree, differ;
+
+	return compare_params(s->params, wanted, false, &agree, &differ) && !differ;
+}
+
+bool cvb_model_left_out_match(const json_t *params, const char *wanted)
+{
+	unsigned agree, differ;
+
+	return compare_params(params, wanted, true, &agree, &differ) && agree && !differ;
 }

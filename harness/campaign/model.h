@@ -73,6 +73,7 @@ struct cvb_model_cell {
 	json_t *options; /* borrowed nowhere: own references, of the latest session; NULL */
 	json_t *notes;
 	json_t *iters;
+	json_t *left_out; /* [{params, reason}] of the latest session; NULL */
 	unsigned workers;
 	double steal_ratio; /* mean over the samples that know it; NaN if none does */
 	double steal_max_ratio;
@@ -190,6 +191,12 @@ const char *cvb_model_arm_title(const struct cvb_model_arm *arm, char *buf, size
  * everything)?  Sizes may be written with a suffix.
  */
 bool cvb_model_params_match(const struct cvb_model_series *s, const char *wanted);
+
+/*
+ * Could a series that was left out be what is wanted?  Its params say only what tells it apart, so:
+ * at least one of the wanted values agrees with them, and none contradicts them.
+ */
+bool cvb_model_left_out_match(const json_t *params, const char *wanted);
 
 /* Canonical text of a params object, as in params_key.  Fresh memory; NULL when memory is out. */
 char *cvb_model_params_key(const json_t *params);

@@ -126,9 +126,11 @@ static void keep_meta(struct cvb_model_cell *cell, const struct cvb_slot_arm *a)
 	json_decref(cell->options);
 	json_decref(cell->notes);
 	json_decref(cell->iters);
+	json_decref(cell->left_out);
 	cell->options = json_incref(a->options);
 	cell->notes = json_incref(a->notes);
 	cell->iters = json_incref(a->iters);
+	cell->left_out = json_incref(a->left_out);
 	cell->workers = a->workers;
 	cell->timer_ns = cvb_max(cell->timer_ns, a->timer_ns);
 	cell->clock_error_ratio = fmax(cell->clock_error_ratio, a->clock_error_ratio);

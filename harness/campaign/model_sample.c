@@ -20,6 +20,7 @@ static void slot_arm_clear(struct cvb_slot_arm *a)
 	json_decref(a->options);
 	json_decref(a->notes);
 	json_decref(a->iters);
+	json_decref(a->left_out);
 	free(a->series);
 	free(a->steady);
 	for (size_t i = 0; i < a->n_rows; i++)
@@ -184,6 +185,28 @@ static int set_series(struct cvb_model_reader *r, unsigned bench, struct cvb_slo
 	return 0;
 }
 
+static int set_left_out(const struct cvb_model_reader *r, struct cvb_slot_arm *a)
+{
+	const json_t *list = json_object_get(r->line, "left_out"), *v;
+	size_t i;
+
+	if (!list || json_is_null(list))
+		return 0;
+	if (!json_is_array(list))
+		return cvb_model_bad(r, "left_out", "a list is wanted");
+	json_array_foreach (list, i, v) {
+		int e = check_params(r, json_object_get(v, "params"));
+
+		if (e < 0)
+			return e;
+		if (!json_is_string(json_object_get(v, "reason")))
+			return cvb_model_bad(r, "left_out", "number %zu has no reason", i + 1);
+	}
+	json_decref(a->left_out);
+	a->left_out = json_incref((json_t *)(uintptr_t)list);
+	return 0;
+}
+
 static int set_meta(struct cvb_model_reader *r, struct cvb_slot_arm *a)
 {
 	const json_t *options = json_object_get(r->line, "options");
@@ -302,6 +325,8 @@ int cvb_model_on_bench(struct cvb_model_reader *r)
 		e = set_steady(r, a);
 	if (e == 0)
 		e = set_clock(r, a);
+	if (e == 0)
+		e = set_left_out(r, a);
 	return e < 0 ? e : set_meta(r, a);
 }
 

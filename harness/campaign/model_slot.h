@@ -29,6 +29,7 @@ struct cvb_slot_arm {
 	json_t *options;
 	json_t *notes;
 	json_t *iters;
+	json_t *left_out;
 	unsigned workers;
 	size_t *series; /* indices into model->series, in the order of sample values */
 	size_t n_series;

@@ -251,6 +251,20 @@ static int check_rounds(const struct cvb_model_series *s, const struct cvb_gate 
 	return 0;
 }
 
+/* Why an arm left out the series with these params, or NULL. */
+static const char *left_out(const struct cvb_model *m, const char *arm, int bench,
+			    const char *params)
+{
+	int a = cvb_model_arm(m, arm);
+	const json_t *list = a < 0 || bench < 0 ? NULL : m->benches[bench].cells[a].left_out, *row;
+	size_t i;
+
+	json_array_foreach (list, i, row)
+		if (cvb_model_left_out_match(json_object_get(row, "params"), params))
+			return json_string_value(json_object_get(row, "reason"));
+	return NULL;
+}
+
 /* A verdict on the rounds that both arms have; 0, or -ENOMEM. */
 static int judge_matched(const struct cvb_model *m, const struct cvb_model_series *s,
 			 const struct cvb_gate *g, int arm, int base, struct cvb_matched *pairs,
@@ -270,6 +284,14 @@ static int judge_matched(const struct cvb_model *m, const struct cvb_model_serie
 		return cvb_verdict_decide(j, CVB_VERDICT_INVALID,
 					  "arms %s and %s have no round in common for %s", g->arm,
 					  g->base, s->key);
+	if (!pairs->n && (!s->points[arm].n) != (!s->points[base].n)) {
+		const char *missing = s->points[arm].n ? g->base : g->arm;
+		const char *left = left_out(m, missing, (int)s->bench, s->params_key);
+
+		if (left)
+			return cvb_verdict_decide(j, CVB_VERDICT_UNSUPPORTED, "%s on arm %s: %s",
+						  s->key, missing, left);
+	}
 	if (!pairs->n && (s->points[arm].n || s->points[base].n) && b->sessions_done)
 		return cvb_verdict_decide(j, CVB_VERDICT_INVALID, "only arm %s measured %s",
 					  s->points[arm].n ? g->arm : g->base, s->key);
@@ -343,9 +365,34 @@ static const char *near_names(const struct cvb_model *m, const char *metric, cha
 	return buf;
 }
 
+/* The benchmark of "mem.stream/triad", or -1. */
+static int bench_of_metric(const struct cvb_model *m, const char *metric)
+{
+	const char *slash = strrchr(metric, '/');
+
+	for (size_t i = 0; slash && i < m->n_benches; i++) {
+		const char *name = m->benches[i].name;
+
+		if (strlen(name) == (size_t)(slash - metric) &&
+		    !strncmp(name, metric, (size_t)(slash - metric)))
+			return (int)i;
+	}
+	return -1;
+}
+
 static int judge_no_series(const struct cvb_model *m, const struct cvb_gate *g,
 			   struct cvb_judgement *j)
 {
+	const char *const arms[] = {g->arm, g->base};
+
+	for (size_t i = 0; i < CVB_ARRAY_LEN(arms); i++) {
+		const char *why = left_out(m, arms[i], bench_of_metric(m, g->metric), g->params);
+
+		if (why)
+			return cvb_verdict_decide(j, CVB_VERDICT_UNSUPPORTED, "%s on arm %s: %s",
+						  g->metric, arms[i], why);
+	}
+
 	char near[800];
 	const struct cvb_model_series *other = NULL;
 
@@ -360,21 +407,6 @@ static int judge_no_series(const struct cvb_model *m, const struct cvb_gate *g,
 	return cvb_verdict_decide(j, CVB_VERDICT_INVALID,
 				  "no benchmark of this campaign measured %s%s", g->metric,
 				  near_names(m, g->metric, near, sizeof(near)));
-}
-
-/* The benchmark of "mem.stream/triad", or -1. */
-static int bench_of_metric(const struct cvb_model *m, const char *metric)
-{
-	const char *slash = strrchr(metric, '/');
-
-	for (size_t i = 0; slash && i < m->n_benches; i++) {
-		const char *name = m->benches[i].name;
-
-		if (strlen(name) == (size_t)(slash - metric) &&
-		    !strncmp(name, metric, (size_t)(slash - metric)))
-			return (int)i;
-	}
-	return -1;
 }
 
 static int judge_matching(const struct cvb_model *m, const struct cvb_gate *g,

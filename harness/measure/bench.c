@@ -115,6 +115,24 @@ void cvb_run_note(struct cvb_run *run, const char *fmt, ...)
 	json_array_append_new(run->notes, json_string(text));
 }
 
+void cvb_run_leave_out(struct cvb_run *run, json_t *params, const char *fmt, ...)
+{
+	_cleanup_free_ char *text = NULL;
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vasprintf(&text, fmt, ap);
+	va_end(ap);
+	if (n < 0)
+		text = NULL;
+	if (text)
+		cvb_run_note(run, "left out: %s", text);
+	json_array_append_new(run->left_out,
+			      json_pack("{s:o, s:s}", "params", params ? params : json_object(),
+					"reason", text ? text : "out of memory"));
+}
+
 const char *cvb_metric_unit(const struct cvb_metric *m)
 {
 	switch (m->kind) {

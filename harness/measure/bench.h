@@ -133,8 +133,9 @@ struct cvb_run {
 	uint64_t sample_ns; /* wanted length of a sample; a guide for SELF_TIMED benchmarks */
 	struct cvb_case *cases;
 	size_t n_cases;
-	double *values; /* n_cases × number of metrics, for cvb_run_report */
-	json_t *notes;	/* array of texts, shown with the result */
+	double *values;	  /* n_cases × number of metrics, for cvb_run_report */
+	json_t *notes;	  /* array of texts, shown with the result */
+	json_t *left_out; /* [{params, reason}], see cvb_run_leave_out */
 };
 
 struct cvb_worker {
@@ -158,6 +159,14 @@ void cvb_run_report(struct cvb_run *run, size_t c, unsigned metric, double value
 
 /* Something a reader of the result must know ("direct=1 refused by tmpfs, buffered I/O used"). */
 void cvb_run_note(struct cvb_run *run, const char *fmt, ...) CVB_PRINTF(2, 3);
+
+/*
+ * A part of a sweep that cannot be measured here, and why: its params, as its cases would have had
+ * them (reference is taken over; the ones that tell it apart are enough).  It is noted too.  A gate
+ * on such a series is UNSUPPORTED with this reason.  For what was asked for explicitly return
+ * -EOPNOTSUPP from setup instead.
+ */
+void cvb_run_leave_out(struct cvb_run *run, json_t *params, const char *fmt, ...) CVB_PRINTF(3, 4);
 
 /* Unit word of a metric ("bytes_per_s", "ns", …). */
 const char *cvb_metric_unit(const struct cvb_metric *m);

@@ -353,7 +353,8 @@ int cvb_runner_open(struct cvb_runner **ret, const struct cvb_bench *bench,
 				 .disk = opts->disk,
 				 .sample_ns = opts->sample_ns ? opts->sample_ns : DEFAULT_SAMPLE_NS,
 				 .workers = 1,
-				 .notes = json_array()};
+				 .notes = json_array(),
+				 .left_out = json_array()};
 	code = open_parts(r, opts, err);
 	if (code < 0) {
 		cvb_runner_close(r);
@@ -382,6 +383,7 @@ struct cvb_runner *cvb_runner_close(struct cvb_runner *r)
 	free(r->series);
 	free(r->threads);
 	json_decref(r->run.notes);
+	json_decref(r->run.left_out);
 	cvb_gpu_close(r->run.gpu);
 	cvb_pin_map_free(r->pins);
 	if (r->conf)
@@ -415,6 +417,11 @@ json_t *cvb_runner_options(const struct cvb_runner *r)
 const json_t *cvb_runner_notes(const struct cvb_runner *r)
 {
 	return r->run.notes;
+}
+
+const json_t *cvb_runner_left_out(const struct cvb_runner *r)
+{
+	return r->run.left_out;
 }
 
 unsigned cvb_runner_workers(const struct cvb_runner *r)

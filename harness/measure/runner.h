@@ -57,6 +57,8 @@ const struct cvb_series *cvb_runner_series(const struct cvb_runner *r, size_t *r
 json_t *cvb_runner_options(const struct cvb_runner *r);
 /* Notes of the benchmark so far; borrowed array of texts. */
 const json_t *cvb_runner_notes(const struct cvb_runner *r);
+/* What setup left out, [{params, reason}]; borrowed. */
+const json_t *cvb_runner_left_out(const struct cvb_runner *r);
 /* Threads that call step; 1 for SELF_TIMED. */
 unsigned cvb_runner_workers(const struct cvb_runner *r);
 /* Is the open GPU emulated, is its clock virtual?  False without a GPU. */

@@ -12,13 +12,14 @@
 #include <math.h>
 #include <string.h>
 
-#define MAX_SERIES  1024
-#define MAX_ITERS   (INT64_C(1) << 40)
-#define MAX_NOTES   64
-#define TEARDOWN_MS 30000
-#define MAX_TEXT    512
-#define MAX_PARAMS  16
-#define CLOCK_TRIES 4
+#define MAX_SERIES   1024
+#define MAX_ITERS    (INT64_C(1) << 40)
+#define MAX_NOTES    64
+#define TEARDOWN_MS  30000
+#define MAX_TEXT     512
+#define MAX_PARAMS   16
+#define MAX_LEFT_OUT 64
+#define CLOCK_TRIES  4
 
 /* Characters of parameter names and words, and of keys. */
 #define PLAIN_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
@@ -327,6 +328,27 @@ static json_t *take_notes(const json_t *list)
 	return notes;
 }
 
+static int take_left_out(struct cvb_remote *remote, const json_t *list, struct cvb_err *err)
+{
+	size_t n = cvb_min(json_array_size(list), (size_t)MAX_LEFT_OUT);
+
+	remote->left_out = json_array();
+	for (size_t i = 0; i < n; i++) {
+		const json_t *row = json_array_get(list, i);
+		json_t *params = json_object_get(row, "params");
+		int r = check_params(params, err);
+
+		if (r < 0)
+			return r;
+		json_array_append_new(remote->left_out,
+				      json_pack("{s:O, s:o}", "params",
+						json_is_object(params) ? params : json_null(),
+						"reason",
+						clean_text(json_object_get(row, "reason"))));
+	}
+	return 0;
+}
+
 /* Our own option names only, and plain values. */
 static json_t *take_options(const struct cvb_bench *bench, const json_t *options)
 {
@@ -363,6 +385,8 @@ int cvb_remote_setup(struct cvb_client *c, const struct cvb_setup *setup, struct
 		return r;
 	cases = json_integer_value(json_object_get(result, "cases"));
 	r = take_series(ret, json_object_get(result, "series"), err);
+	if (r == 0)
+		r = take_left_out(ret, json_object_get(result, "left_out"), err);
 	if (r == 0 && (cases < 1 || (size_t)cases > ret->n_series))
 		r = cvb_err_set(err, -EPROTO, "the agent announced a wrong number of cases");
 	if (r < 0) {
@@ -497,6 +521,7 @@ void cvb_remote_done(struct cvb_remote *remote)
 	json_decref(remote->iters);
 	json_decref(remote->options);
 	json_decref(remote->notes);
+	json_decref(remote->left_out);
 	*remote = (struct cvb_remote){0};
 }
 

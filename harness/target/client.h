@@ -61,9 +61,10 @@ struct cvb_remote {
 	const struct cvb_bench *bench;
 	json_t *series; /* [{metric, unit, better, params}], checked */
 	size_t n_series, n_cases;
-	json_t *iters;	 /* [n_cases], after calibrate */
-	json_t *options; /* as in use there */
-	json_t *notes;	 /* texts */
+	json_t *iters;	  /* [n_cases], after calibrate */
+	json_t *options;  /* as in use there */
+	json_t *notes;	  /* texts */
+	json_t *left_out; /* [{params, reason}]: parts of a sweep that cannot be measured there */
 	unsigned workers;
 	uint64_t timer_ns; /* what reading the clock adds to a batch there */
 	bool emulated, deterministic;

@@ -29,6 +29,7 @@ struct synth {
 	const char *vm_steady;	    /* warm-up of vm's triad; NULL: "steady" */
 	unsigned unsteady_sessions; /* vm_steady holds for so many sessions; 0: all */
 	double vm_clock_error;	    /* of vm's clock, known to 1e-5 */
+	const char *vm_left_out;    /* reason for which vm leaves kind=fancy out; NULL: nothing */
 	double vm_timer_ns;	    /* 0: 50; the shortest batch takes 2 ms */
 	const char *accel;	    /* of vm; NULL: "kvm" */
 	const char *vm_unsupported; /* reason; the arm then never runs */
@@ -144,7 +145,7 @@ static inline void synth_session(FILE *f, const struct synth *c, unsigned sessio
 			"\"emulated\":false,\"deterministic\":false,\"timer_ns\":%.0f,"
 			"\"steady\":[\"too-few\",\"%s\"],\"warmup_ns\":5,"
 			"\"clock\":{\"window_ns\":2000000000,\"error_ratio\":%g,"
-			"\"uncertainty_ratio\":1e-5}}\n",
+			"\"uncertainty_ratio\":1e-5},\"left_out\":[%s%s%s]}\n",
 			session, names[a], better, better, c->text ? c->text : "plain",
 			c->text ? c->text : "fine", a == 2 && c->vm_workers ? c->vm_workers : 2,
 			a == 2 && c->vm_timer_ns > 0 ? c->vm_timer_ns : 50,
@@ -152,7 +153,11 @@ static inline void synth_session(FILE *f, const struct synth *c, unsigned sessio
 					(!c->unsteady_sessions || session <= c->unsteady_sessions)
 				? c->vm_steady
 				: "steady",
-			a == 2 ? c->vm_clock_error : 0);
+			a == 2 ? c->vm_clock_error : 0,
+			a == 2 && c->vm_left_out ? "{\"params\":{\"kind\":\"fancy\"},\"reason\":\""
+						 : "",
+			a == 2 && c->vm_left_out ? c->vm_left_out : "",
+			a == 2 && c->vm_left_out ? "\"}" : "");
 	synth_rounds(f, c, session);
 	if (session == c->stop_session)
 		return;

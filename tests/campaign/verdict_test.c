@@ -471,6 +471,32 @@ static void gates_that_match_nothing(void **state)
 	json_decref(v);
 }
 
+/* What a benchmark says it cannot measure here is UNSUPPORTED, not a typo of the gate. */
+static void left_out_parts_are_unsupported(void **state)
+{
+	static const struct {
+		const char *params, *verdict;
+	} cases[] = {{"kind=fancy", "UNSUPPORTED"},
+		     {"kind=fancy,threads=2", "UNSUPPORTED"},
+		     {"kind=other", "INVALID"},
+		     {"threads=7", "INVALID"}};
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(cases); i++) {
+		struct cvb_gate g = triad("g");
+		json_t *v;
+
+		g.params = TEXT(cases[i].params);
+		v = judge_gates((struct synth){.vm_left_out = "no huge pages are reserved"}, &g, 1);
+		assert_string_equal(text(first(v), "verdict"), cases[i].verdict);
+		if (!strcmp(cases[i].verdict, "UNSUPPORTED"))
+			assert_string_equal(
+				text(first(v), "reason"),
+				"mem.stream/triad on arm vm: no huge pages are reserved");
+		json_decref(v);
+	}
+}
+
 static void report_rows_decide_nothing(void **state)
 {
 	struct cvb_gate gates[] = {
@@ -602,6 +628,7 @@ int main(void)
 		cmocka_unit_test(other_kinds_of_gate),
 		cmocka_unit_test(noisy_aa_is_invalid),
 		cmocka_unit_test(gates_that_match_nothing),
+		cmocka_unit_test(left_out_parts_are_unsupported),
 		cmocka_unit_test(report_rows_decide_nothing),
 		cmocka_unit_test(what_blocks_a_certificate),
 		cmocka_unit_test(table_keeps_labels_and_width),
