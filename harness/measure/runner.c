@@ -617,6 +617,12 @@ static double metric_value(const struct cvb_metric *m, const struct cvb_case *c,
 	return NAN;
 }
 
+/* null.nop times empty batches on purpose. */
+static bool keeps_lengths(const struct cvb_bench *b)
+{
+	return b->mode == CVB_MODE_BATCH && !(b->flags & CVB_BENCH_FAKE);
+}
+
 int cvb_runner_sample(struct cvb_runner *r, const uint64_t *iters, struct cvb_sample *sample,
 		      struct cvb_err *err)
 {
@@ -639,7 +645,7 @@ int cvb_runner_sample(struct cvb_runner *r, const uint64_t *iters, struct cvb_sa
 	cvb_health_read(&after);
 	cvb_health_diff(&before, &after, &sample->health);
 	sample->shortest_ns = 0;
-	for (size_t i = 0; i < r->run.n_cases && r->run.bench->mode == CVB_MODE_BATCH; i++)
+	for (size_t i = 0; i < r->run.n_cases && keeps_lengths(r->run.bench); i++)
 		sample->shortest_ns =
 			i ? cvb_min(sample->shortest_ns, sample->ns[i]) : sample->ns[i];
 	for (size_t i = 0; i < r->n_series; i++) {

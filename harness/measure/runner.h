@@ -40,7 +40,7 @@ struct cvb_series {
 struct cvb_sample {
 	double *value;	      /* n_series values, caller's memory */
 	uint64_t *ns;	      /* n_cases timed durations (0 for SELF_TIMED), caller's memory */
-	uint64_t shortest_ns; /* shortest of ns; 0 for SELF_TIMED */
+	uint64_t shortest_ns; /* shortest of ns; 0 for SELF_TIMED and FAKE */
 	struct cvb_health_change health; /* what disturbed it */
 };
 
