@@ -9,8 +9,8 @@
  *
  * Every hook returns 0 or a negative errno and says why in `err`.  The handles are allocated and
  * freed by the core; a hook keeps what it needs in `priv`.  A *_free hook is called exactly once
- * for each handle that its *_new hook made, and the core frees all of a device's events, streams
- * and buffers, in this order, before it calls close.
+ * for each handle that its *_new hook made, and the core frees all of a device's graphs,
+ * events, streams, buffers and contexts, in this order, before it calls close.
  *
  * A shim (fault, trace) is a backend too: it opens the rest of its spec as an inner device and
  * keeps the inner handles in `priv`.
@@ -24,7 +24,7 @@
 #include <pthread.h>
 #include <sys/queue.h>
 
-#define CVB_GPU_BACKEND_ABI 1
+#define CVB_GPU_BACKEND_ABI 2
 
 struct cvb_gpu_event {
 	struct cvb_gpu *gpu;
@@ -32,14 +32,25 @@ struct cvb_gpu_event {
 	LIST_ENTRY(cvb_gpu_event) link;
 };
 
+struct cvb_gpu_context {
+	struct cvb_gpu *gpu;
+	enum cvb_gpu_context_kind kind;
+	bool primary;
+	void *priv;
+	LIST_ENTRY(cvb_gpu_context) link;
+};
+
 struct cvb_gpu_stream {
 	struct cvb_gpu *gpu;
+	struct cvb_gpu_context *context;
 	void *priv;
+	struct cvb_gpu_graph *capture; /* being recorded; NULL: none.  Under gpu->lock */
 	LIST_ENTRY(cvb_gpu_stream) link;
 };
 
 struct cvb_gpu_buf {
 	struct cvb_gpu *gpu;
+	struct cvb_gpu_context *context;
 	enum cvb_gpu_mem kind;
 	size_t bytes;
 	void *host; /* set by the alloc hook for memory that the host may touch */
@@ -47,7 +58,46 @@ struct cvb_gpu_buf {
 	LIST_ENTRY(cvb_gpu_buf) link;
 };
 
+/* A checked copy: ranges fit, bytes > 0, no overlap. */
+struct cvb_gpu_copy {
+	enum cvb_gpu_dir dir;
+	struct cvb_gpu_buf *dst, *src;
+	size_t dst_offset_bytes, src_offset_bytes;
+	size_t bytes;
+};
+
+/* One operation of a graph, checked like any other. */
+struct cvb_gpu_op {
+	enum cvb_gpu_op_kind {
+		CVB_GPU_OP_LAUNCH,
+		CVB_GPU_OP_GEMM,
+		CVB_GPU_OP_MEMSET,
+		CVB_GPU_OP_COPY,
+	} kind;
+	union {
+		struct cvb_gpu_launch launch;
+		struct cvb_gpu_gemm gemm;
+		struct {
+			struct cvb_gpu_buf *dst;
+			size_t offset_bytes, bytes;
+			int value;
+		} set;
+		struct cvb_gpu_copy copy;
+	};
+};
+
+struct cvb_gpu_graph {
+	struct cvb_gpu *gpu;
+	struct cvb_gpu_context *context;
+	struct cvb_gpu_op *ops;
+	size_t n, room;
+	void *priv;			    /* the backend's own form of it */
+	struct cvb_gpu_stream *last_stream; /* that launched it; NULL: none, or freed */
+	LIST_ENTRY(cvb_gpu_graph) link;
+};
+
 struct cvb_gpu {
+	/* an open hook may put another backend of its own in place of the one that was named */
 	const struct cvb_gpu_backend *backend;
 	char *spec;
 	void *priv;
@@ -59,18 +109,15 @@ struct cvb_gpu {
 	struct cvb_gpu_caps caps;
 
 	/* the core's */
-	pthread_mutex_t lock; /* guards the lists */
+	struct cvb_gpu *peer_of; /* the device whose peer this is; NULL: it was opened by itself */
+	struct cvb_gpu *peer;	 /* that was opened from it; NULL */
+	struct cvb_gpu_context primary;
+	pthread_mutex_t lock;		       /* guards the lists */
+	LIST_HEAD(, cvb_gpu_context) contexts; /* but the primary one */
+	LIST_HEAD(, cvb_gpu_graph) graphs;
 	LIST_HEAD(, cvb_gpu_event) events;
 	LIST_HEAD(, cvb_gpu_stream) streams;
 	LIST_HEAD(, cvb_gpu_buf) bufs;
-};
-
-/* A checked copy: ranges fit, bytes > 0, no overlap. */
-struct cvb_gpu_copy {
-	enum cvb_gpu_dir dir;
-	struct cvb_gpu_buf *dst, *src;
-	size_t dst_offset_bytes, src_offset_bytes;
-	size_t bytes;
 };
 
 struct cvb_gpu_backend {
@@ -85,6 +132,19 @@ struct cvb_gpu_backend {
 	int (*describe)(const struct cvb_gpu *gpu, json_t *into); /* adds keys; may be NULL */
 	int (*cc_state)(struct cvb_gpu *gpu, struct cvb_gpu_cc *ret, struct cvb_err *err);
 
+	/* also called for the primary context, right after open and right before close */
+	int (*context_new)(struct cvb_gpu_context *context, struct cvb_err *err);
+	void (*context_free)(struct cvb_gpu_context *context);
+	/* NULL: threads */
+	int (*parallel)(struct cvb_gpu *gpu, unsigned lanes, cvb_gpu_lane_fn *fn, void *arg,
+			struct cvb_err *err);
+	void (*host_work)(struct cvb_gpu *gpu, uint64_t ns); /* NULL: spins */
+	/* fill `peer`, like open */
+	int (*peer_open)(struct cvb_gpu *gpu, struct cvb_gpu *peer, struct cvb_err *err);
+	/* copy->dir is D2D, one of the buffers is another device's */
+	int (*peer_copy_async)(struct cvb_gpu_stream *stream, const struct cvb_gpu_copy *copy,
+			       struct cvb_err *err);
+
 	int (*alloc)(struct cvb_gpu_buf *buf, struct cvb_err *err);
 	void (*free)(struct cvb_gpu_buf *buf);
 
@@ -96,6 +156,14 @@ struct cvb_gpu_backend {
 			    size_t offset_bytes, int value, size_t bytes, struct cvb_err *err);
 	int (*gemm_async)(struct cvb_gpu_stream *stream, const struct cvb_gpu_gemm *gemm,
 			  struct cvb_err *err);
+	int (*launch_async)(struct cvb_gpu_stream *stream, const struct cvb_gpu_launch *launch,
+			    struct cvb_err *err);
+	int (*managed_touch)(struct cvb_gpu_buf *buf, size_t offset_bytes, size_t bytes,
+			     struct cvb_err *err);
+	int (*graph_new)(struct cvb_gpu_graph *graph, struct cvb_err *err); /* may be NULL */
+	void (*graph_free)(struct cvb_gpu_graph *graph);		    /* may be NULL */
+	int (*graph_launch)(struct cvb_gpu_graph *graph, struct cvb_gpu_stream *stream,
+			    struct cvb_err *err);
 	int (*sync)(struct cvb_gpu_stream *stream, struct cvb_err *err);
 
 	int (*event_new)(struct cvb_gpu_event *event, struct cvb_err *err);

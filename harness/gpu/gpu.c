@@ -5,7 +5,7 @@
 #include "gpu/gpu.h"
 
 #include "core/util.h"
-#include "gpu/backend.h"
+#include "gpu/gpu_check.h"
 
 #include <errno.h>
 #include <string.h>
@@ -122,6 +122,38 @@ static void gpu_free(struct cvb_gpu *gpu)
 	free(gpu);
 }
 
+static struct cvb_gpu *gpu_new(const struct cvb_gpu_backend *b, const char *spec)
+{
+	struct cvb_gpu *gpu = calloc(1, sizeof(*gpu));
+
+	if (!gpu)
+		return NULL;
+	pthread_mutex_init(&gpu->lock, /* attr= */ NULL);
+	gpu->backend = b;
+	gpu->spec = strdup(spec);
+	gpu->clock = &cvb_clock_host;
+	gpu->primary = (struct cvb_gpu_context){.gpu = gpu, .primary = true};
+	if (!gpu->spec) {
+		gpu_free(gpu);
+		return NULL;
+	}
+	return gpu;
+}
+
+/* The open hook has filled it: the primary context is next.  On failure nothing is left. */
+static int gpu_begin(struct cvb_gpu *gpu, struct cvb_gpu **ret, struct cvb_err *err)
+{
+	int r = gpu->backend->context_new ? gpu->backend->context_new(&gpu->primary, err) : 0;
+
+	if (r < 0) {
+		gpu->backend->close(gpu);
+		gpu_free(gpu);
+		return cvb_err_wrap(err, r, "making the primary context");
+	}
+	*ret = gpu;
+	return 0;
+}
+
 int cvb_gpu_open(const char *spec, struct cvb_gpu **ret, struct cvb_err *err)
 {
 	const char *args;
@@ -130,34 +162,56 @@ int cvb_gpu_open(const char *spec, struct cvb_gpu **ret, struct cvb_err *err)
 
 	if (r < 0)
 		return r;
-	struct cvb_gpu *gpu = calloc(1, sizeof(*gpu));
+	struct cvb_gpu *gpu = gpu_new(b, spec);
 
-	if (!gpu)
-		return cvb_err_set(err, -ENOMEM, "out of memory");
-	pthread_mutex_init(&gpu->lock, /* attr= */ NULL);
-	gpu->backend = b;
-	gpu->spec = strdup(spec);
-	gpu->clock = &cvb_clock_host;
-	r = gpu->spec ? b->open(gpu, args, err) : cvb_err_set(err, -ENOMEM, "out of memory");
+	r = gpu ? b->open(gpu, args, err) : cvb_err_set(err, -ENOMEM, "out of memory");
 	if (r < 0) {
-		gpu_free(gpu);
+		if (gpu)
+			gpu_free(gpu);
 		return r;
 	}
-	*ret = gpu;
-	return 0;
+	return gpu_begin(gpu, ret, err);
+}
+
+int cvb_gpu_peer_open(struct cvb_gpu *gpu, struct cvb_gpu **ret, struct cvb_err *err)
+{
+	struct cvb_gpu *peer;
+	int r;
+
+	if (!gpu)
+		return cvb_gpu_no_handle("peer_open", "device", err);
+	if (gpu->peer || gpu->peer_of)
+		return cvb_err_set(err, -EINVAL, "peer_open: the device has a peer already");
+	if (!(gpu->caps.flags & CVB_GPU_CAP_PEER) || !gpu->backend->peer_open)
+		return cvb_err_set(err, -EOPNOTSUPP, "GPU %s has no peer", gpu->spec);
+	peer = gpu_new(gpu->backend, gpu->spec);
+	r = peer ? gpu->backend->peer_open(gpu, peer, err)
+		 : cvb_err_set(err, -ENOMEM, "out of memory");
+	if (r < 0) {
+		if (peer)
+			gpu_free(peer);
+		return cvb_err_wrap(err, r, "opening a peer of GPU %s", gpu->spec);
+	}
+	peer->peer_of = gpu;
+	r = gpu_begin(peer, ret, err);
+	if (r == 0)
+		gpu->peer = peer;
+	return r;
 }
 
 struct cvb_gpu *cvb_gpu_close(struct cvb_gpu *gpu)
 {
 	if (!gpu)
 		return NULL;
-	/* events first: a stream still drains work that holds its own reference to them */
-	while (!LIST_EMPTY(&gpu->events))
-		cvb_gpu_event_free(LIST_FIRST(&gpu->events));
-	while (!LIST_EMPTY(&gpu->streams))
-		cvb_gpu_stream_free(LIST_FIRST(&gpu->streams));
-	while (!LIST_EMPTY(&gpu->bufs))
-		cvb_gpu_free(LIST_FIRST(&gpu->bufs));
+	cvb_gpu_close(gpu->peer);
+	if (gpu->peer_of)
+		gpu->peer_of->peer = NULL;
+	/* everything, before the contexts that it lies in */
+	cvb_gpu_drop_all(gpu, NULL);
+	while (!LIST_EMPTY(&gpu->contexts))
+		cvb_gpu_context_free(LIST_FIRST(&gpu->contexts));
+	if (gpu->backend->context_free)
+		gpu->backend->context_free(&gpu->primary);
 	gpu->backend->close(gpu);
 	gpu_free(gpu);
 	return NULL;
@@ -230,11 +284,24 @@ static json_t *describe_caps(const struct cvb_gpu_caps *caps)
 	for (unsigned i = 0; i < CVB_GPU_TYPES; i++)
 		if (caps->gemm_types & (1U << i))
 			json_array_append_new(gemm, json_string(types[i].name));
-	return json_pack("{s:b,s:b,s:b,s:b,s:o}", "async_copy",
-			 !!(caps->flags & CVB_GPU_CAP_ASYNC_COPY), "events",
-			 !!(caps->flags & CVB_GPU_CAP_EVENTS), "pinned",
-			 !!(caps->flags & CVB_GPU_CAP_PINNED), "managed",
-			 !!(caps->flags & CVB_GPU_CAP_MANAGED), "gemm", gemm);
+	static const char *const names[] = {"async_copy", "events",    "pinned",
+					    "managed",	  "launch",    "graphs",
+					    "contexts",	  "processes", "peer"};
+	json_t *doc = json_pack("{s:o}", "gemm", gemm);
+
+	for (unsigned i = 0; i < CVB_ARRAY_LEN(names); i++)
+		json_object_set_new(doc, names[i], json_boolean(caps->flags >> i & 1));
+	if (caps->context_limit)
+		json_object_set_new(doc, "context_limit",
+				    json_integer((json_int_t)caps->context_limit));
+	json_object_set_new(doc, "host_register",
+			    json_string(cvb_gpu_tri_text(caps->host_register)));
+	json_object_set_new(doc, "gpudirect_rdma",
+			    json_string(cvb_gpu_tri_text(caps->gpudirect_rdma)));
+	json_object_set_new(doc, "multicast", json_string(cvb_gpu_tri_text(caps->multicast)));
+	json_object_set_new(doc, "trusted_events",
+			    json_string(cvb_gpu_tri_text(caps->trusted_events)));
+	return doc;
 }
 
 json_t *cvb_gpu_describe(const struct cvb_gpu *gpu)

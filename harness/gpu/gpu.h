@@ -2,8 +2,9 @@
 /*
  * GPUs: one interface for real and emulated ones.
  *
- * Three levels: a backend ("emu", "cuda") opens a device, a device has buffers, events and streams,
- * a stream is a FIFO of work.  A device is chosen by a spec text and by nothing else: what was
+ * Levels: a backend ("emu", "cuda") opens a device, a device has contexts, a context has buffers
+ * and streams, a stream is a FIFO of work.  A device begins with its primary context, which is
+ * meant wherever none is named.  A device is chosen by a spec text and by nothing else: what was
  * asked for and is not there is -EOPNOTSUPP, and no other device takes its place.
  *
  *   emu:SKU[,cc=on|off][,clock=wall|virtual]   the emulator, labelled as SKU; cc=off, clock=wall
@@ -41,6 +42,8 @@
 #include <stdint.h>
 
 struct cvb_gpu;
+struct cvb_gpu_context;
+struct cvb_gpu_graph;
 struct cvb_gpu_buf;
 struct cvb_gpu_stream;
 struct cvb_gpu_event;
@@ -76,11 +79,11 @@ enum cvb_gpu_cap {
 	CVB_GPU_CAP_EVENTS = 1 << 1,
 	CVB_GPU_CAP_PINNED = 1 << 2,
 	CVB_GPU_CAP_MANAGED = 1 << 3,
-};
-
-struct cvb_gpu_caps {
-	uint32_t flags;	     /* enum cvb_gpu_cap */
-	uint32_t gemm_types; /* bit i set: cvb_gpu_gemm_async takes enum cvb_gpu_type i */
+	CVB_GPU_CAP_LAUNCH = 1 << 4,
+	CVB_GPU_CAP_GRAPHS = 1 << 5,
+	CVB_GPU_CAP_CONTEXTS = 1 << 6,	/* more than the primary one */
+	CVB_GPU_CAP_PROCESSES = 1 << 7, /* CVB_GPU_CONTEXT_PROCESS */
+	CVB_GPU_CAP_PEER = 1 << 8,
 };
 
 /* Three values, so that "the driver did not say" is never read as "off". */
@@ -88,6 +91,17 @@ enum cvb_gpu_tri {
 	CVB_GPU_UNKNOWN,
 	CVB_GPU_OFF,
 	CVB_GPU_ON,
+};
+
+struct cvb_gpu_caps {
+	uint32_t flags;		/* enum cvb_gpu_cap */
+	uint32_t gemm_types;	/* bit i set: cvb_gpu_gemm_async takes enum cvb_gpu_type i */
+	unsigned context_limit; /* contexts at a time, the primary one included; 0: unknown */
+	/* what programs stumble over where it is off */
+	enum cvb_gpu_tri host_register;	 /* existing host memory can be pinned */
+	enum cvb_gpu_tri gpudirect_rdma; /* other devices reach its memory */
+	enum cvb_gpu_tri multicast;	 /* NVLink multicast for collectives */
+	enum cvb_gpu_tri trusted_events; /* event times may be believed */
 };
 
 /* State of confidential computing. */
@@ -112,6 +126,33 @@ struct cvb_gpu_gemm {
 	double alpha, beta;
 	struct cvb_gpu_buf *a, *b, *c;
 };
+
+/*
+ * The kernels that every backend brings.  `bytes` is the length of a (and of b and c where they are
+ * used), a multiple of 8; the buffers are DEVICE or MANAGED and used from their first byte.
+ */
+enum cvb_gpu_kernel {
+	CVB_GPU_KERNEL_EMPTY,  /* nothing */
+	CVB_GPU_KERNEL_SPIN,   /* keeps the device busy for `ns` */
+	CVB_GPU_KERNEL_FILL,   /* a[i] = cvb_gpu_pattern(seed, i), 64-bit words */
+	CVB_GPU_KERNEL_VERIFY, /* b[0] = number of a's words that differ from that pattern */
+	CVB_GPU_KERNEL_READ,   /* b[0] = sum of a's words, modulo 2^64 */
+	CVB_GPU_KERNEL_COPY,   /* a = b */
+	CVB_GPU_KERNEL_TRIAD,  /* a = b + scalar * c, doubles */
+	CVB_GPU_KERNEL_ADD,    /* a += b, doubles */
+	CVB_GPU_KERNELS,       /* how many there are */
+};
+
+struct cvb_gpu_launch {
+	enum cvb_gpu_kernel kernel;
+	struct cvb_gpu_buf *a, *b, *c;
+	size_t bytes;
+	uint64_t seed, ns;
+	double scalar;
+};
+
+/* Word i of the pattern of a seed (splitmix64). */
+uint64_t cvb_gpu_pattern(uint64_t seed, uint64_t i);
 
 /* ---- spec and registry ---- */
 
@@ -175,6 +216,58 @@ size_t cvb_gpu_type_bytes(enum cvb_gpu_type type);
  */
 json_t *cvb_gpu_describe(const struct cvb_gpu *gpu);
 
+/* ---- contexts and host threads ---- */
+
+enum cvb_gpu_context_kind {
+	CVB_GPU_CONTEXT_THREAD,	 /* one more context of this process */
+	CVB_GPU_CONTEXT_PROCESS, /* as if a process of its own had it */
+};
+
+/*
+ * Make another context.  -EOPNOTSUPP without the capability, -ENOSPC beyond the device's limit (the
+ * message names it).
+ */
+CVB_MUST_CHECK int cvb_gpu_context_new(struct cvb_gpu *gpu, enum cvb_gpu_context_kind kind,
+				       struct cvb_gpu_context **ret, struct cvb_err *err);
+
+/* Free it with its streams and buffers: their handles are dead afterwards.  Accepts NULL. */
+struct cvb_gpu_context *cvb_gpu_context_free(struct cvb_gpu_context *context);
+
+/* As cvb_gpu_alloc and cvb_gpu_stream_new, in a context; work of a stream may use the buffers of
+ * its own context only (-EINVAL). */
+CVB_MUST_CHECK int cvb_gpu_alloc_in(struct cvb_gpu_context *context, enum cvb_gpu_mem kind,
+				    size_t bytes, struct cvb_gpu_buf **ret, struct cvb_err *err);
+CVB_MUST_CHECK int cvb_gpu_stream_new_in(struct cvb_gpu_context *context,
+					 struct cvb_gpu_stream **ret, struct cvb_err *err);
+
+/*
+ * Run fn(arg, 0) … fn(arg, lanes - 1) as so many host threads at the same time, and wait for all.
+ * The first failure by lane number is returned, with its reason.  On a virtual clock each lane has
+ * its own time, and the lanes take turns by it: the same lanes give the same times.  Inside, only
+ * functions of this file may wait for another lane.  Not to be nested.
+ */
+typedef int cvb_gpu_lane_fn(void *arg, unsigned lane, struct cvb_err *err);
+CVB_MUST_CHECK int cvb_gpu_parallel(struct cvb_gpu *gpu, unsigned lanes, cvb_gpu_lane_fn *fn,
+				    void *arg, struct cvb_err *err);
+
+/* The calling host thread works for `ns` on something else (a tokenizer, a scheduler). */
+void cvb_gpu_host_work(struct cvb_gpu *gpu, uint64_t ns);
+
+/* ---- peers ---- */
+
+/*
+ * Open another device that this one exchanges data with.  It is closed before the first one.
+ * -EOPNOTSUPP where there is none.
+ */
+CVB_MUST_CHECK int cvb_gpu_peer_open(struct cvb_gpu *gpu, struct cvb_gpu **ret,
+				     struct cvb_err *err);
+
+/* Copy between DEVICE buffers of two devices, one the stream's and one its peer's. */
+CVB_MUST_CHECK int cvb_gpu_peer_copy_async(struct cvb_gpu_stream *stream, struct cvb_gpu_buf *dst,
+					   size_t dst_offset_bytes, struct cvb_gpu_buf *src,
+					   size_t src_offset_bytes, size_t bytes,
+					   struct cvb_err *err);
+
 /* ---- buffers ---- */
 
 /*
@@ -191,6 +284,13 @@ struct cvb_gpu_buf *cvb_gpu_free(struct cvb_gpu_buf *buf);
 void *cvb_gpu_buf_host(const struct cvb_gpu_buf *buf);
 size_t cvb_gpu_buf_bytes(const struct cvb_gpu_buf *buf);
 enum cvb_gpu_mem cvb_gpu_buf_mem(const struct cvb_gpu_buf *buf);
+
+/*
+ * Touch each page of a range of MANAGED memory from the host, so that it migrates here: what a
+ * program's own access does.  Waits for the work in flight that uses the buffer.
+ */
+CVB_MUST_CHECK int cvb_gpu_managed_touch(struct cvb_gpu_buf *buf, size_t offset_bytes, size_t bytes,
+					 struct cvb_err *err);
 
 /* ---- streams ---- */
 
@@ -216,6 +316,33 @@ CVB_MUST_CHECK int cvb_gpu_memset_async(struct cvb_gpu_stream *stream, struct cv
 /* Matrix product; see struct cvb_gpu_gemm.  C must be another buffer than A and B. */
 CVB_MUST_CHECK int cvb_gpu_gemm_async(struct cvb_gpu_stream *stream,
 				      const struct cvb_gpu_gemm *gemm, struct cvb_err *err);
+
+/* Run a kernel.  MANAGED buffers that it uses migrate to the device first. */
+CVB_MUST_CHECK int cvb_gpu_launch_async(struct cvb_gpu_stream *stream,
+					const struct cvb_gpu_launch *launch, struct cvb_err *err);
+
+/* ---- graphs ---- */
+
+/*
+ * Between begin and end what is submitted to the stream is not run but recorded: launches, gemm,
+ * memset, copies within the device.  Anything else on that stream is -EINVAL meanwhile.  The
+ * buffers must live as long as the graph.
+ */
+CVB_MUST_CHECK int cvb_gpu_capture_begin(struct cvb_gpu_stream *stream, struct cvb_err *err);
+CVB_MUST_CHECK int cvb_gpu_capture_end(struct cvb_gpu_stream *stream, struct cvb_gpu_graph **ret,
+				       struct cvb_err *err);
+
+/* Submit all that the graph holds as one piece of work.  -EINVAL for another context's stream. */
+CVB_MUST_CHECK int cvb_gpu_graph_launch(struct cvb_gpu_graph *graph, struct cvb_gpu_stream *stream,
+					struct cvb_err *err);
+
+/* Operations in the graph. */
+size_t cvb_gpu_graph_size(const struct cvb_gpu_graph *graph);
+
+/* Waits for the stream that ran it last.  Accepts NULL; returns NULL. */
+struct cvb_gpu_graph *cvb_gpu_graph_free(struct cvb_gpu_graph *graph);
+
+/* ---- waiting ---- */
 
 /*
  * Wait until all that was submitted to the stream before is done.  Returns, and forgets, the first

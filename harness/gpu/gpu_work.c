@@ -1,30 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Buffers, streams and events: the wrappers that check arguments once and call the backend.
+ * Buffers and streams: the wrappers that check arguments once and call the backend.
  */
 #include "core/util.h"
-#include "gpu/backend.h"
+#include "gpu/gpu_check.h"
 
-#include <errno.h>
-
-/* ---- checks shared by the wrappers ---- */
-
-static int no_hook(const struct cvb_gpu *gpu, const char *call, struct cvb_err *err)
-{
-	return cvb_err_set(err, -EOPNOTSUPP, "GPU backend %s has no %s", gpu->backend->name, call);
-}
-
-static int no_handle(const char *call, const char *what, struct cvb_err *err)
-{
-	return cvb_err_set(err, -EINVAL, "%s: no %s", call, what);
-}
-
-/* A range of a buffer that must be one of `gpu`. */
-static int check_range(const struct cvb_gpu *gpu, const char *call, const struct cvb_gpu_buf *buf,
-		       size_t offset, size_t bytes, struct cvb_err *err)
+int cvb_gpu_check_range(const struct cvb_gpu *gpu, const char *call, const struct cvb_gpu_buf *buf,
+			size_t offset, size_t bytes, struct cvb_err *err)
 {
 	if (!buf)
-		return no_handle(call, "buffer", err);
+		return cvb_gpu_no_handle(call, "buffer", err);
 	if (buf->gpu != gpu)
 		return cvb_err_set(err, -EINVAL, "%s: the buffer is another device's", call);
 	if (offset > buf->bytes || bytes > buf->bytes - offset)
@@ -34,18 +19,39 @@ static int check_range(const struct cvb_gpu *gpu, const char *call, const struct
 	return 0;
 }
 
+int cvb_gpu_check_use(const struct cvb_gpu_stream *stream, const char *call,
+		      const struct cvb_gpu_buf *buf, size_t offset, size_t bytes,
+		      struct cvb_err *err)
+{
+	int r = cvb_gpu_check_range(stream->gpu, call, buf, offset, bytes, err);
+
+	if (r == 0 && buf->context != stream->context)
+		r = cvb_err_set(err, -EINVAL, "%s: the buffer is another context's", call);
+	return r;
+}
+
 /* ---- buffers ---- */
 
 int cvb_gpu_alloc(struct cvb_gpu *gpu, enum cvb_gpu_mem kind, size_t bytes,
 		  struct cvb_gpu_buf **ret, struct cvb_err *err)
 {
 	if (!gpu)
-		return no_handle("alloc", "device", err);
+		return cvb_gpu_no_handle("alloc", "device", err);
+	return cvb_gpu_alloc_in(&gpu->primary, kind, bytes, ret, err);
+}
+
+int cvb_gpu_alloc_in(struct cvb_gpu_context *context, enum cvb_gpu_mem kind, size_t bytes,
+		     struct cvb_gpu_buf **ret, struct cvb_err *err)
+{
+	if (!context)
+		return cvb_gpu_no_handle("alloc", "context", err);
+	struct cvb_gpu *gpu = context->gpu;
+
 	if ((unsigned)kind > CVB_GPU_MANAGED || !bytes)
 		return cvb_err_set(err, -EINVAL, "alloc: %s",
 				   bytes ? "unknown kind of memory" : "0 bytes");
 	if (!gpu->backend->alloc || !gpu->backend->free)
-		return no_hook(gpu, "alloc", err);
+		return cvb_gpu_no_hook(gpu, "alloc", err);
 	if ((kind == CVB_GPU_MANAGED && !(gpu->caps.flags & CVB_GPU_CAP_MANAGED)) ||
 	    (kind == CVB_GPU_HOST_PINNED && !(gpu->caps.flags & CVB_GPU_CAP_PINNED)))
 		return cvb_err_set(err, -EOPNOTSUPP, "GPU backend %s has no %s memory",
@@ -55,6 +61,7 @@ int cvb_gpu_alloc(struct cvb_gpu *gpu, enum cvb_gpu_mem kind, size_t bytes,
 	if (!buf)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	buf->gpu = gpu;
+	buf->context = context;
 	buf->kind = kind;
 	buf->bytes = bytes;
 	int r = gpu->backend->alloc(buf, err);
@@ -83,6 +90,23 @@ struct cvb_gpu_buf *cvb_gpu_free(struct cvb_gpu_buf *buf)
 	return NULL;
 }
 
+int cvb_gpu_managed_touch(struct cvb_gpu_buf *buf, size_t offset_bytes, size_t bytes,
+			  struct cvb_err *err)
+{
+	if (!buf)
+		return cvb_gpu_no_handle("managed_touch", "buffer", err);
+	int r = cvb_gpu_check_range(buf->gpu, "managed_touch", buf, offset_bytes, bytes, err);
+
+	if (r < 0)
+		return r;
+	if (buf->kind != CVB_GPU_MANAGED)
+		return cvb_err_set(err, -EINVAL, "managed_touch: the buffer is %s memory",
+				   cvb_gpu_mem_text(buf->kind));
+	if (!buf->gpu->backend->managed_touch)
+		return cvb_gpu_no_hook(buf->gpu, "managed_touch", err);
+	return bytes ? buf->gpu->backend->managed_touch(buf, offset_bytes, bytes, err) : 0;
+}
+
 void *cvb_gpu_buf_host(const struct cvb_gpu_buf *buf)
 {
 	return buf->host;
@@ -103,14 +127,25 @@ enum cvb_gpu_mem cvb_gpu_buf_mem(const struct cvb_gpu_buf *buf)
 int cvb_gpu_stream_new(struct cvb_gpu *gpu, struct cvb_gpu_stream **ret, struct cvb_err *err)
 {
 	if (!gpu)
-		return no_handle("stream_new", "device", err);
+		return cvb_gpu_no_handle("stream_new", "device", err);
+	return cvb_gpu_stream_new_in(&gpu->primary, ret, err);
+}
+
+int cvb_gpu_stream_new_in(struct cvb_gpu_context *context, struct cvb_gpu_stream **ret,
+			  struct cvb_err *err)
+{
+	if (!context)
+		return cvb_gpu_no_handle("stream_new", "context", err);
+	struct cvb_gpu *gpu = context->gpu;
+
 	if (!gpu->backend->stream_new || !gpu->backend->stream_free)
-		return no_hook(gpu, "stream_new", err);
+		return cvb_gpu_no_hook(gpu, "stream_new", err);
 	struct cvb_gpu_stream *stream = calloc(1, sizeof(*stream));
 
 	if (!stream)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	stream->gpu = gpu;
+	stream->context = context;
 	int r = gpu->backend->stream_new(stream, err);
 
 	if (r < 0) {
@@ -130,7 +165,18 @@ struct cvb_gpu_stream *cvb_gpu_stream_free(struct cvb_gpu_stream *stream)
 		return NULL;
 	pthread_mutex_lock(&stream->gpu->lock);
 	LIST_REMOVE(stream, link);
+	struct cvb_gpu_graph *g;
+
+	LIST_FOREACH(g, &stream->gpu->graphs, link)
+	if (g->last_stream == stream)
+		g->last_stream = NULL;
+	struct cvb_gpu_graph *unfinished = CVB_TAKE(stream->capture);
+
 	pthread_mutex_unlock(&stream->gpu->lock);
+	if (unfinished) {
+		free(unfinished->ops);
+		free(unfinished);
+	}
 	stream->gpu->backend->stream_free(stream);
 	free(stream);
 	return NULL;
@@ -147,15 +193,15 @@ int cvb_gpu_copy_async(struct cvb_gpu_stream *stream, struct cvb_gpu_buf *dst,
 		       size_t bytes, struct cvb_err *err)
 {
 	if (!stream)
-		return no_handle("copy", "stream", err);
+		return cvb_gpu_no_handle("copy", "stream", err);
 	struct cvb_gpu *gpu = stream->gpu;
 
 	if (!gpu->backend->copy_async)
-		return no_hook(gpu, "copy_async", err);
-	int r = check_range(gpu, "copy", dst, dst_offset_bytes, bytes, err);
+		return cvb_gpu_no_hook(gpu, "copy_async", err);
+	int r = cvb_gpu_check_use(stream, "copy", dst, dst_offset_bytes, bytes, err);
 
 	if (r == 0)
-		r = check_range(gpu, "copy", src, src_offset_bytes, bytes, err);
+		r = cvb_gpu_check_use(stream, "copy", src, src_offset_bytes, bytes, err);
 	if (r < 0)
 		return r;
 	if (is_host(dst) && is_host(src))
@@ -177,6 +223,17 @@ int cvb_gpu_copy_async(struct cvb_gpu_stream *stream, struct cvb_gpu_buf *dst,
 		.bytes = bytes,
 	};
 
+	if (copy.dir == CVB_GPU_D2D) {
+		const struct cvb_gpu_op op = {.kind = CVB_GPU_OP_COPY, .copy = copy};
+
+		r = cvb_gpu_record(stream, &op, err);
+		if (r != 0)
+			return cvb_min(r, 0);
+	} else {
+		r = cvb_gpu_not_captured(stream, "copy between host and device", err);
+		if (r < 0)
+			return r;
+	}
 	return gpu->backend->copy_async(stream, &copy, err);
 }
 
@@ -184,10 +241,10 @@ int cvb_gpu_memset_async(struct cvb_gpu_stream *stream, struct cvb_gpu_buf *dst,
 			 size_t offset_bytes, int value, size_t bytes, struct cvb_err *err)
 {
 	if (!stream)
-		return no_handle("memset", "stream", err);
+		return cvb_gpu_no_handle("memset", "stream", err);
 	if (!stream->gpu->backend->memset_async)
-		return no_hook(stream->gpu, "memset_async", err);
-	int r = check_range(stream->gpu, "memset", dst, offset_bytes, bytes, err);
+		return cvb_gpu_no_hook(stream->gpu, "memset_async", err);
+	int r = cvb_gpu_check_use(stream, "memset", dst, offset_bytes, bytes, err);
 
 	if (r < 0)
 		return r;
@@ -195,11 +252,20 @@ int cvb_gpu_memset_async(struct cvb_gpu_stream *stream, struct cvb_gpu_buf *dst,
 		return cvb_err_set(err, -EINVAL, "memset: the buffer is host memory");
 	if (!bytes)
 		return 0;
+	const struct cvb_gpu_op op = {
+		.kind = CVB_GPU_OP_MEMSET,
+		.set = {.dst = dst, .offset_bytes = offset_bytes, .bytes = bytes, .value = value}};
+
+	r = cvb_gpu_record(stream, &op, err);
+	if (r != 0)
+		return cvb_min(r, 0);
 	return stream->gpu->backend->memset_async(stream, dst, offset_bytes, value, bytes, err);
 }
 
-static int check_gemm(const struct cvb_gpu *gpu, const struct cvb_gpu_gemm *g, struct cvb_err *err)
+static int check_gemm(const struct cvb_gpu_stream *stream, const struct cvb_gpu_gemm *g,
+		      struct cvb_err *err)
 {
+	const struct cvb_gpu *gpu = stream->gpu;
 	size_t elem = cvb_gpu_type_bytes(g->type);
 	const struct {
 		const struct cvb_gpu_buf *buf;
@@ -219,7 +285,7 @@ static int check_gemm(const struct cvb_gpu *gpu, const struct cvb_gpu_gemm *g, s
 		if (__builtin_mul_overflow(bytes, elem, &bytes))
 			return cvb_err_set(err, -EINVAL, "gemm: %u x %u x %u is too large", g->m,
 					   g->n, g->k);
-		int r = check_range(gpu, "gemm", operand[i].buf, 0, bytes, err);
+		int r = cvb_gpu_check_use(stream, "gemm", operand[i].buf, 0, bytes, err);
 
 		if (r < 0)
 			return r;
@@ -235,113 +301,28 @@ int cvb_gpu_gemm_async(struct cvb_gpu_stream *stream, const struct cvb_gpu_gemm 
 		       struct cvb_err *err)
 {
 	if (!stream || !gemm)
-		return no_handle("gemm", stream ? "description" : "stream", err);
+		return cvb_gpu_no_handle("gemm", stream ? "description" : "stream", err);
 	if (!stream->gpu->backend->gemm_async)
-		return no_hook(stream->gpu, "gemm_async", err);
-	int r = check_gemm(stream->gpu, gemm, err);
+		return cvb_gpu_no_hook(stream->gpu, "gemm_async", err);
+	int r = check_gemm(stream, gemm, err);
 
-	return r < 0 ? r : stream->gpu->backend->gemm_async(stream, gemm, err);
+	if (r < 0)
+		return r;
+	const struct cvb_gpu_op op = {.kind = CVB_GPU_OP_GEMM, .gemm = *gemm};
+
+	r = cvb_gpu_record(stream, &op, err);
+	return r != 0 ? cvb_min(r, 0) : stream->gpu->backend->gemm_async(stream, gemm, err);
 }
 
 int cvb_gpu_sync(struct cvb_gpu_stream *stream, struct cvb_err *err)
 {
 	if (!stream)
-		return no_handle("sync", "stream", err);
+		return cvb_gpu_no_handle("sync", "stream", err);
 	if (!stream->gpu->backend->sync)
-		return no_hook(stream->gpu, "sync", err);
+		return cvb_gpu_no_hook(stream->gpu, "sync", err);
+	int r = cvb_gpu_not_captured(stream, "sync", err);
+
+	if (r < 0)
+		return r;
 	return stream->gpu->backend->sync(stream, err);
-}
-
-/* ---- events ---- */
-
-int cvb_gpu_event_new(struct cvb_gpu *gpu, struct cvb_gpu_event **ret, struct cvb_err *err)
-{
-	if (!gpu)
-		return no_handle("event_new", "device", err);
-	if (!gpu->backend->event_new || !gpu->backend->event_free)
-		return no_hook(gpu, "event_new", err);
-	struct cvb_gpu_event *event = calloc(1, sizeof(*event));
-
-	if (!event)
-		return cvb_err_set(err, -ENOMEM, "out of memory");
-	event->gpu = gpu;
-	int r = gpu->backend->event_new(event, err);
-
-	if (r < 0) {
-		free(event);
-		return cvb_err_wrap(err, r, "making an event");
-	}
-	pthread_mutex_lock(&gpu->lock);
-	LIST_INSERT_HEAD(&gpu->events, event, link);
-	pthread_mutex_unlock(&gpu->lock);
-	*ret = event;
-	return 0;
-}
-
-struct cvb_gpu_event *cvb_gpu_event_free(struct cvb_gpu_event *event)
-{
-	if (!event)
-		return NULL;
-	pthread_mutex_lock(&event->gpu->lock);
-	LIST_REMOVE(event, link);
-	pthread_mutex_unlock(&event->gpu->lock);
-	event->gpu->backend->event_free(event);
-	free(event);
-	return NULL;
-}
-
-/* An event and a stream of one device. */
-static int check_event(const char *call, const struct cvb_gpu_event *event,
-		       const struct cvb_gpu_stream *stream, struct cvb_err *err)
-{
-	if (!event || !stream)
-		return no_handle(call, event ? "stream" : "event", err);
-	if (event->gpu != stream->gpu)
-		return cvb_err_set(err, -EINVAL, "%s: the event is another device's", call);
-	return 0;
-}
-
-int cvb_gpu_event_record(struct cvb_gpu_event *event, struct cvb_gpu_stream *stream,
-			 struct cvb_err *err)
-{
-	int r = check_event("event_record", event, stream, err);
-
-	if (r < 0)
-		return r;
-	if (!stream->gpu->backend->event_record)
-		return no_hook(stream->gpu, "event_record", err);
-	return stream->gpu->backend->event_record(event, stream, err);
-}
-
-int cvb_gpu_event_wait(struct cvb_gpu_stream *stream, struct cvb_gpu_event *event,
-		       struct cvb_err *err)
-{
-	int r = check_event("event_wait", event, stream, err);
-
-	if (r < 0)
-		return r;
-	if (!stream->gpu->backend->event_wait)
-		return no_hook(stream->gpu, "event_wait", err);
-	return stream->gpu->backend->event_wait(stream, event, err);
-}
-
-int cvb_gpu_event_sync(struct cvb_gpu_event *event, struct cvb_err *err)
-{
-	if (!event)
-		return no_handle("event_sync", "event", err);
-	if (!event->gpu->backend->event_sync)
-		return no_hook(event->gpu, "event_sync", err);
-	return event->gpu->backend->event_sync(event, err);
-}
-
-int cvb_gpu_event_elapsed_ns(const struct cvb_gpu_event *from, const struct cvb_gpu_event *to,
-			     int64_t *ret_ns, struct cvb_err *err)
-{
-	if (!from || !to)
-		return no_handle("event_elapsed_ns", "event", err);
-	if (from->gpu != to->gpu)
-		return cvb_err_set(err, -EINVAL, "event_elapsed_ns: events of two devices");
-	if (!from->gpu->backend->event_elapsed_ns)
-		return no_hook(from->gpu, "event_elapsed_ns", err);
-	return from->gpu->backend->event_elapsed_ns(from, to, ret_ns, err);
 }
