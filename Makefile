@@ -151,6 +151,11 @@ install: $(B)/cvmbench
 check-stats: $(B)/tests/sim/check_stats
 	@$<
 
+# docs/statistics/*.svg, from simulated campaigns
+.PHONY: docs-pictures
+docs-pictures: $(B)/tests/sim/check_stats
+	@scripts/docs-pictures $<
+
 # NAME=crypto takes that file of ci/reference only, TURNS=15 more turns
 .PHONY: check-reference
 check-reference: $(B)/cvmbench
@@ -177,7 +182,7 @@ help:
 	@echo 'make                build build/cvmbench (CC=clang, SAN=address,undefined, OPT=…)'
 	@echo 'make certify        install what is missing, build, boot VMs, measure, judge, report'
 	@echo 'make test           install what is missing, run every test'
-	@echo 'make check-stats    error rates of the statistics engine, simulated (about a minute)'
+	@echo 'make check-stats    error rates of the statistics engine, simulated (about two minutes)'
 	@echo 'make check-reference   the field'\''s tools and ours side by side [NAME=… TURNS=…]'
 	@echo 'make check-crypto   confidential copies of the emulated GPU against openssl speed'
 	@echo 'make lint           formatting, banned calls, shell scripts, commit subjects'

@@ -22,12 +22,21 @@ enum {
 /* 1 / Phi^-1(3/4): a median absolute deviation as a Gaussian standard deviation. */
 static const double mad_to_sd = 1.482602218505602;
 
+/*
+ * How much of a penalty each proof of a weak boundary has to reach, and the length of history at
+ * which the penalty is beta ln n.  Chosen by simulation: docs/statistics.md says which.
+ */
+static const double ar_share = 0.5, welch_share = 0.8, typical_n = 90;
+
 /* What one search works on: n points in units of `scale`, relative to `centre`. */
 struct work {
-	size_t n;
-	double *y;    /* outliers replaced */
-	double *tmp;  /* n numbers of scratch */
+	size_t n;     /* without outliers */
+	double *y;    /* n */
+	double *tmp;  /* scratch */
+	size_t *at;   /* n + 1: which point of the series each is */
+	double scale; /* of y in units of the values */
 	double noise; /* of neighbouring points, from their differences */
+	bool coarse;  /* most neighbours are equal */
 	double phi;
 	double sd;
 	double v;
@@ -55,8 +64,8 @@ static double median_of(double *x, size_t n)
 	return cvb_median_sorted(x, n);
 }
 
-/* The smallest distance of two different values: the resolution of a coarse counter. */
-static double resolution(struct work *w)
+/* The smallest distance of two values beyond `tiny`: the resolution of a coarse counter. */
+static double resolution(struct work *w, double tiny)
 {
 	double q = 0;
 
@@ -65,7 +74,7 @@ static double resolution(struct work *w)
 	for (size_t i = 1; i < w->n; i++) {
 		double d = w->tmp[i] - w->tmp[i - 1];
 
-		if (d > 0 && (q == 0 || d < q))
+		if (d > tiny && (q == 0 || d < q))
 			q = d;
 	}
 	return q;
@@ -73,42 +82,48 @@ static double resolution(struct work *w)
 
 /*
  * The noise of one point from differences of neighbours, which a few steps do not touch.  Where
- * more than half of the differences are 0 the values are coarse: rounding to steps of q has a
- * standard deviation of q / sqrt(12).
+ * more than half of the differences are 0, but for the rounding of doubles, the values are coarse:
+ * rounding to steps of q has a standard deviation of q / sqrt(12).
  */
-static double neighbour_noise(struct work *w)
+static double neighbour_noise(struct work *w, double centre)
 {
+	double tiny, m;
+
+	for (size_t i = 0; i < w->n; i++)
+		w->tmp[i] = fabs(w->y[i]);
+	tiny = 1e-14 * fmax(fabs(centre), median_of(w->tmp, w->n));
 	for (size_t i = 1; i < w->n; i++)
 		w->tmp[i - 1] = fabs(w->y[i] - w->y[i - 1]);
-
-	double m = mad_to_sd * median_of(w->tmp, w->n - 1) / M_SQRT2;
-
-	return m > 0 ? m : resolution(w) / sqrt(12);
+	m = mad_to_sd * median_of(w->tmp, w->n - 1) / M_SQRT2;
+	w->coarse = m <= tiny;
+	return w->coarse ? resolution(w, tiny) / sqrt(12) : m;
 }
 
-/* Replace isolated outliers by the median of their neighbourhood; returns how many. */
-static size_t hampel(const double *x, struct work *w, size_t *ret_spike)
+/* Set isolated outliers aside: x without them into y, which point each was into at, n at the end.
+ */
+static void hampel(const double *x, struct work *w, struct cvb_changepoints *c)
 {
-	const size_t width = 2 * HAMPEL_HALF + 1;
-	size_t n_spikes = 0;
+	const size_t width = 2 * HAMPEL_HALF + 1, n = w->n;
 
-	for (size_t i = 0; i < w->n; i++) {
+	w->n = 0;
+	for (size_t i = 0; i < n; i++) {
 		double near[2 * HAMPEL_HALF + 1], m, spread;
 		size_t from = i > HAMPEL_HALF ? i - HAMPEL_HALF : 0;
 
-		from = cvb_min(from, w->n - width);
+		from = cvb_min(from, n - width);
 		memcpy(near, x + from, sizeof(near));
 		m = median_of(near, width);
 		for (size_t k = 0; k < width; k++)
 			near[k] = fabs(near[k] - m);
 		spread = fmax(mad_to_sd * median_of(near, width), w->noise);
-		w->y[i] = x[i];
 		if (fabs(x[i] - m) > 4 * spread) {
-			w->y[i] = m;
-			ret_spike[n_spikes++] = i;
+			c->spike[c->n_spikes++] = i;
+		} else {
+			w->at[w->n] = i;
+			w->y[w->n++] = x[i];
 		}
 	}
-	return n_spikes;
+	w->at[w->n] = n;
 }
 
 /* Residuals of all segments: their spread and lag-1 autocorrelation. */
@@ -130,6 +145,9 @@ static void noise_model(struct work *w)
 			before = e;
 		}
 	}
+	if (squares < 1e-18 * n) /* the rounding of doubles, in units of the noise */
+		squares = 0;
+
 	double phi = squares > 0 ? products / squares + (1 + used) / n : 0;
 
 	w->phi = fmin(fmax(phi, 0), 0.8);
@@ -212,18 +230,34 @@ static double ar_evidence(const struct work *w, const struct cvb_segment *a,
 	return two.n * log((fmax(rss_one, 0) / one.n + floor) / (fmax(rss_two, 0) / two.n + floor));
 }
 
-/* Variance of a segment's points about it, drawn towards the common one while points are few. */
-static double local_variance(const struct work *w, const struct cvb_segment *g)
+/* Squared residuals of points from … to of a segment. */
+static double squares(const struct work *w, const struct cvb_segment *g, size_t from, size_t to)
 {
-	const double prior = 8;
-	double squares = 0, n = (double)(g->end - g->start);
+	double sum = 0;
 
-	for (size_t i = g->start; i < g->end; i++) {
+	for (size_t i = from; i < to; i++) {
 		double e = w->y[i] - cvb_segment_at(g, (double)i);
 
-		squares += e * e;
+		sum += e * e;
 	}
-	return fmax((squares + prior * w->sd * w->sd) / (n - 1 + prior), w->noise * w->noise / 4);
+	return sum;
+}
+
+/*
+ * Variances of the points within 30 of where two segments meet, each drawn towards what both have
+ * in common while points are few: a quiet or noisy stretch is judged by its own noise.
+ */
+static void variances(const struct work *w, const struct cvb_segment *a,
+		      const struct cvb_segment *b, double *ret_a, double *ret_b)
+{
+	const double prior = 8, least = w->noise * w->noise / 4;
+	size_t na = cvb_min(a->end - a->start, (size_t)EFFECT_MAX);
+	size_t nb = cvb_min(b->end - b->start, (size_t)EFFECT_MAX);
+	double sa = squares(w, a, a->end - na, a->end), sb = squares(w, b, b->start, b->start + nb);
+	double common = (sa + sb) / fmax((double)(na + nb) - 2, 1);
+
+	*ret_a = fmax((sa + prior * common) / ((double)na - 1 + prior), least);
+	*ret_b = fmax((sb + prior * common) / ((double)nb - 1 + prior), least);
 }
 
 /* Squared Welch statistic of two levels, each with its own spread and n (1-phi)/(1+phi) points. */
@@ -231,10 +265,10 @@ static double welch_evidence(const struct work *w, const struct cvb_segment *a,
 			     const struct cvb_segment *b)
 {
 	double shrink = (1 - w->phi) / (1 + w->phi), d = b->mean - a->mean;
-	double na = (double)(a->end - a->start), nb = (double)(b->end - b->start);
+	double na = (double)(a->end - a->start), nb = (double)(b->end - b->start), va, vb;
 
-	return d * d /
-	       (local_variance(w, a) / (na * shrink) + local_variance(w, b) / (nb * shrink));
+	variances(w, a, b, &va, &vb);
+	return d * d / (va / (na * shrink) + vb / (nb * shrink));
 }
 
 /* Evidence for the boundary of two levels, in penalties: below 1 it is not kept. */
@@ -244,7 +278,8 @@ static double strength(const struct work *w, size_t k)
 
 	if (a->line || b->line)
 		return INFINITY;
-	return fmin(ar_evidence(w, a, b) / 0.5, welch_evidence(w, a, b) / 0.8) / w->penalty;
+	return fmin(ar_evidence(w, a, b) / ar_share, welch_evidence(w, a, b) / welch_share) /
+	       w->penalty;
 }
 
 /* Merge the weakest pair of levels until every boundary stands. */
@@ -275,12 +310,51 @@ static void prune_weak(struct work *w)
 	}
 }
 
+/* Where in x[lo..hi) the level changes, by least absolute deviations. */
+static size_t place(const double *x, size_t lo, size_t hi, size_t mid, double old_level,
+		    double new_level)
+{
+	double sum = 0, best = 0;
+	size_t at = lo;
+
+	for (size_t i = lo; i < hi; i++) {
+		sum += fabs(x[i] - old_level) - fabs(x[i] - new_level);
+		if (sum < best) {
+			best = sum;
+			at = i + 1;
+		}
+	}
+	return at > lo || best < 0 ? at : mid;
+}
+
+/*
+ * A level shorter than MIN_LEN was cut with a few points too many: the first point of the new level
+ * is where it should be.
+ */
+static void settle(struct work *w)
+{
+	struct cvb_segmenter *s = &w->seg;
+
+	for (size_t k = 0; k + 1 < s->n_segments; k++) {
+		struct cvb_segment *a = &s->segment[k], *b = a + 1;
+		size_t end = b->end, lo = cvb_max(a->start + 1, b->start - (MIN_LEN - 1));
+		size_t hi = cvb_min(b->start + MIN_LEN - 1, end - 1), at;
+
+		if (a->line || b->line || cvb_min(a->end - a->start, b->end - b->start) > MIN_LEN)
+			continue;
+		at = place(w->y, lo, hi, b->start, a->mean, b->mean);
+		cvb_segment_fit(s, a->start, at, false, a);
+		cvb_segment_fit(s, at, end, false, b);
+	}
+}
+
 /*
  * Size of the jump from segment a to b: median of all differences between up to 30 points on each
- * side, lines levelled at the boundary; and its Welch interval.  `x`: the values as given.
+ * side, lines levelled at the boundary, or the difference of levels where most values are equal;
+ * and its Welch interval.
  */
-static int jump(const struct work *w, const double *x, double scale, const struct cvb_segment *a,
-		const struct cvb_segment *b, struct cvb_changepoint *ret, struct cvb_err *err)
+static int jump(const struct work *w, const struct cvb_segment *a, const struct cvb_segment *b,
+		struct cvb_changepoint *ret, struct cvb_err *err)
 {
 	size_t na = cvb_min(a->end - a->start, (size_t)EFFECT_MAX);
 	size_t nb = cvb_min(b->end - b->start, (size_t)EFFECT_MAX), n = 0;
@@ -290,36 +364,45 @@ static int jump(const struct work *w, const double *x, double scale, const struc
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	for (size_t i = a->end - na; i < a->end; i++)
 		for (size_t j = b->start; j < b->start + nb; j++)
-			d[n++] = (x[j] - b->slope * scale * (double)(j - b->start)) -
-				 (x[i] + a->slope * scale * (double)(b->start - i));
-	ret->effect = median_of(d, n);
+			d[n++] = (w->y[j] - b->slope * (double)(j - b->start)) -
+				 (w->y[i] + a->slope * (double)(b->start - i));
+
+	double shift = median_of(d, n);
+
+	if (w->coarse && !a->line && !b->line)
+		shift = b->mean - a->mean;
 
 	double shrink = (1 - w->phi) / (1 + w->phi);
 	double ea = fmax((double)na * shrink, 2), eb = fmax((double)nb * shrink, 2);
-	/* the end of a fitted line is four times as uncertain as a level */
-	double va = local_variance(w, a) / ea * (a->line ? 4 : 1);
-	double vb = local_variance(w, b) / eb * (b->line ? 4 : 1);
-	double df = (va + vb) * (va + vb) / (va * va / (ea - 1) + vb * vb / (eb - 1));
-	double half = cvb_t_quantile(0.975, fmax(df, 1)) * sqrt(va + vb) * scale;
+	double va, vb;
 
-	ret->lower = ret->effect - half;
-	ret->upper = ret->effect + half;
+	/* the end of a fitted line is four times as uncertain as a level */
+	variances(w, a, b, &va, &vb);
+	va *= (a->line ? 4 : 1) / ea;
+	vb *= (b->line ? 4 : 1) / eb;
+
+	double df = (va + vb) * (va + vb) / (va * va / (ea - 1) + vb * vb / (eb - 1));
+	double half = cvb_t_quantile(0.975, fmax(df, 1)) * sqrt(va + vb);
+
+	ret->effect = shift * w->scale;
+	ret->lower = (shift - half) * w->scale;
+	ret->upper = (shift + half) * w->scale;
 	return 0;
 }
 
 /* The rise of a line from its first to its last point. */
-static void rise(const struct work *w, double scale, const struct cvb_segment *g,
-		 struct cvb_changepoint *ret)
+static void rise(const struct work *w, const struct cvb_segment *g, struct cvb_changepoint *ret)
 {
 	double n = (double)(g->end - g->start);
-	double inflated = local_variance(w, g) * (1 + w->phi) / (1 - w->phi);
+	double own = fmax(squares(w, g, g->start, g->end) / (n - 2), w->noise * w->noise / 4);
+	double inflated = own * (1 + w->phi) / (1 - w->phi);
 	double se = sqrt(inflated * 12 / (n * (n * n - 1))) * (n - 1);
 	double df = fmax(n * (1 - w->phi) / (1 + w->phi) - 2, 1);
-	double half = cvb_t_quantile(0.975, df) * se * scale;
+	double half = cvb_t_quantile(0.975, df) * se, total = g->slope * (n - 1);
 
-	ret->effect = g->slope * (n - 1) * scale;
-	ret->lower = ret->effect - half;
-	ret->upper = ret->effect + half;
+	ret->effect = total * w->scale;
+	ret->lower = (total - half) * w->scale;
+	ret->upper = (total + half) * w->scale;
 }
 
 /* Does the series jump where segments a and b, at least one of them a line, meet? */
@@ -328,15 +411,16 @@ static bool line_jumps(const struct work *w, const struct cvb_segment *a,
 {
 	double at = (double)b->start - 0.5, d = cvb_segment_at(b, at) - cvb_segment_at(a, at);
 	double inflate = (1 + w->phi) / (1 - w->phi);
-	double va = local_variance(w, a) / (double)(a->end - a->start) * (a->line ? 4 : 1);
-	double vb = local_variance(w, b) / (double)(b->end - b->start) * (b->line ? 4 : 1);
+	double va, vb;
 
+	variances(w, a, b, &va, &vb);
+	va *= (a->line ? 4 : 1) / (double)(a->end - a->start);
+	vb *= (b->line ? 4 : 1) / (double)(b->end - b->start);
 	return d * d > w->penalty * inflate * (va + vb);
 }
 
 /* Segments to change points.  A line begins a trend, unless a larger jump leads into it. */
-static int report(const struct work *w, const double *x, double scale, struct cvb_changepoints *c,
-		  struct cvb_err *err)
+static int report(const struct work *w, struct cvb_changepoints *c, struct cvb_err *err)
 {
 	const struct cvb_segmenter *s = &w->seg;
 
@@ -349,9 +433,9 @@ static int report(const struct work *w, const double *x, double scale, struct cv
 		bool jumps = a && ((!a->line && !b->line) || line_jumps(w, a, b));
 
 		if (b->line)
-			rise(w, scale, b, &trend);
+			rise(w, b, &trend);
 		if (jumps) {
-			int r = jump(w, x, scale, a, b, &step, err);
+			int r = jump(w, a, b, &step, err);
 
 			if (r < 0)
 				return r;
@@ -398,27 +482,48 @@ static double magnitude(const double *x, size_t n)
 	return ldexp(1, e < -1020 ? -1020 : (e > 1023 ? 1023 : e));
 }
 
+/* Segment what is left in w.y, and report in terms of the whole series. */
+static int segment_and_report(struct work *w, struct cvb_changepoints *c, struct cvb_err *err)
+{
+	int r = cvb_segmenter_init(&w->seg, w->y, w->n, err);
+
+	if (r < 0)
+		return r;
+	segment_series(w);
+	prune_weak(w);
+	settle(w);
+	c->sd = w->sd * w->scale;
+	c->phi = w->phi;
+	r = report(w, c, err);
+	label_returns(w, c);
+	for (size_t i = 0; i < c->n_cp; i++) {
+		c->cp[i].index = c->cp[i].index ? w->at[c->cp[i].index] : 0;
+		c->cp[i].end = w->at[c->cp[i].end];
+	}
+	cvb_segmenter_done(&w->seg);
+	return r;
+}
+
 /* Search n points that are all segmented; c->cp and c->spike have room. */
 static int search(const double *x, size_t n, double beta, struct cvb_changepoints *c,
 		  struct cvb_err *err)
 {
 	_cleanup_free_ double *memory = calloc(n, 3 * sizeof(*memory));
-	struct work w = {.n = n};
-	double scale = magnitude(x, n), centre, *z;
-	int r;
+	_cleanup_free_ size_t *at = calloc(n + 1, sizeof(*at));
+	struct work w = {.n = n, .at = at, .scale = magnitude(x, n)};
+	double centre, *z;
 
-	if (!memory)
+	if (!memory || !at)
 		return cvb_err_set(err, -ENOMEM, "out of memory for %zu points", n);
 	w.y = memory;
 	w.tmp = memory + n;
 	z = memory + 2 * n;
 	for (size_t i = 0; i < n; i++)
-		w.tmp[i] = x[i] / scale;
+		w.tmp[i] = x[i] / w.scale;
 	centre = median_of(w.tmp, n);
 	for (size_t i = 0; i < n; i++)
-		w.y[i] = z[i] = x[i] / scale - centre;
-	w.penalty = beta * log((double)n);
-	w.noise = n > 1 ? neighbour_noise(&w) : 0;
+		w.y[i] = z[i] = x[i] / w.scale - centre;
+	w.noise = n > 1 ? neighbour_noise(&w, centre) : 0;
 	if (w.noise == 0) {
 		c->sd = n > 1 ? 0 : NAN;
 		return 0;
@@ -428,39 +533,13 @@ static int search(const double *x, size_t n, double beta, struct cvb_changepoint
 		return 0;
 	}
 	/* from here on in units of the noise: squares neither vanish nor overflow */
-	scale *= w.noise;
+	w.scale *= w.noise;
 	for (size_t i = 0; i < n; i++)
 		z[i] /= w.noise;
 	w.noise = 1;
-	c->n_spikes = hampel(z, &w, c->spike);
-	r = cvb_segmenter_init(&w.seg, w.y, n, err);
-	if (r < 0)
-		return r;
-	segment_series(&w);
-	prune_weak(&w);
-	c->sd = w.sd * scale;
-	c->phi = w.phi;
-	r = report(&w, x, scale, c, err);
-	label_returns(&w, c);
-	cvb_segmenter_done(&w.seg);
-	return r;
-}
-
-/* Where in x[lo..hi) the level changes, by least absolute deviations. */
-static size_t place(const double *x, size_t lo, size_t hi, size_t mid, double old_level,
-		    double new_level)
-{
-	double sum = 0, best = 0;
-	size_t at = lo;
-
-	for (size_t i = lo; i < hi; i++) {
-		sum += fabs(x[i] - old_level) - fabs(x[i] - new_level);
-		if (sum < best) {
-			best = sum;
-			at = i + 1;
-		}
-	}
-	return at > lo || best < 0 ? at : mid;
+	hampel(z, &w, c);
+	w.penalty = beta * log(sqrt((double)w.n * typical_n));
+	return segment_and_report(&w, c, err);
 }
 
 /* Block medians for a series too long to be segmented point by point. */

@@ -3,11 +3,12 @@
  * Change points of a history: where the level of a noisy series changed for good, for a while, or
  * began to drift.
  *
- *  1. Isolated outliers (at most 3 of 7 neighbours) are replaced by the local median (Hampel
- *     identifier: Davies & Gather 1993, JASA 88(423)) and reported as spikes, not as changes.
- *  2. The series is cut into levels and straight lines by exact penalised segmentation
- *     (stats/segment.h) with penalty beta ln n per parameter (Yao 1988, Stat. Probab. Lett. 6, with
- *     a stronger penalty) and a noise variance that serial dependence inflates:
+ *  1. Isolated outliers (at most 3 of 7 neighbours: Hampel identifier, Davies & Gather 1993, JASA
+ *     88(423)) are set aside and reported as spikes, not as changes.
+ *  2. The rest is cut into levels and straight lines by exact penalised segmentation
+ *     (stats/segment.h) with penalty beta ln sqrt(90 n) per parameter: Yao's (1988, Stat. Probab.
+ *     Lett. 6) beta ln n at 90 points, stricter below and milder above.  Serial dependence
+ *     inflates the noise variance:
  *         v = var(residuals) (1 + phi) / (1 - phi),  phi = lag-1 autocorrelation of the residuals,
  *     corrected for its small-sample bias (Kendall 1954, Biometrika 41).  The two steps alternate
  *     until the answer repeats.
@@ -31,8 +32,8 @@
 #define CVB_CHANGEPOINT_EXACT 20000
 #define CVB_CHANGEPOINT_MIN_N 8 /* a shorter series has no change points: two segments of 4 */
 
-#define CVB_CHANGEPOINT_ALERT	4.0 /* beta: few false alarms */
-#define CVB_CHANGEPOINT_EXPLORE 3.0 /* beta: a person looks at the answer */
+#define CVB_CHANGEPOINT_ALERT	2.95 /* beta: few false alarms */
+#define CVB_CHANGEPOINT_EXPLORE 2.5  /* beta: a person looks at the answer */
 
 enum cvb_changepoint_label {
 	CVB_CHANGEPOINT_STEP,
@@ -46,8 +47,9 @@ struct cvb_changepoint {
 	enum cvb_changepoint_label label;
 	/*
 	 * New level minus old, in the unit of the values: Hodges-Lehmann shift of up to 30 points
-	 * on each side; for a trend its whole rise.  lower … upper: 95 % Welch interval with the
-	 * effective number of points n (1 - phi) / (1 + phi); given that there is a change here.
+	 * on each side (difference of means where most neighbours are equal); for a trend its whole
+	 * rise.  lower … upper: 95 % Welch interval with the effective number of points
+	 * n (1 - phi) / (1 + phi); given that there is a change here.
 	 */
 	double effect;
 	double lower;

@@ -95,3 +95,66 @@ ratio() {
     run -0 --separate-stderr "$CVB" stats describe <<<7
     jq -e '.n == 1 and .sd == null' <<<"$output"
 }
+
+changepoint() {
+    run --separate-stderr "$CVB" stats changepoint "$@"
+}
+
+# $1 values; from the one with index $2 on, $3 more.
+history() {
+    awk -v n="$1" -v at="$2" -v d="$3" 'BEGIN { srand(7); for (i = 0; i < n; i++)
+        print 100 + rand() + rand() + (i >= at ? d : 0) }'
+}
+
+@test "changepoint: where the level changed, as JSON" {
+    changepoint < <(history 90 60 3)
+    [ "$status" -eq 0 ]
+    jq -e '.changepoints == [.changepoints[0]] and (.changepoints[0]
+        | keys == ["effect", "index", "label", "lower", "upper"]
+        and .index == 60 and .label == "step" and .lower < 3 and .upper > 3
+        and .lower < .effect and .effect < .upper)' <<<"$output"
+    first=$output
+    changepoint < <(history 90 60 3 | sed 's/$/\r/')
+    [ "$output" == "$first" ]
+    changepoint --preset explore < <(history 90 60 3)
+    jq -e '.preset == "explore" and .changepoints[0].index == 60' <<<"$output"
+    changepoint < <(history 90 90 0)
+    jq -e '.changepoints == [] and .n == 90' <<<"$output"
+}
+
+@test "changepoint: constants, one jump of constants, and a drift" {
+    changepoint < <(printf '%s\n' 1 1 1 1 1 1 1 1 1 1)
+    [ "$status" -eq 0 ]
+    jq -e '.changepoints == []' <<<"$output"
+    changepoint < <(printf '%s\n' 1 1 1 1 1 1 1 2 2 2 2 2)
+    jq -e '[.changepoints[] | .index, .label] == [7, "step"]
+        and (.changepoints[0].effect - 1 | fabs) < 1e-9' <<<"$output"
+    changepoint < <(history 90 90 0 | awk '{ print $1 + NR / 10 }')
+    jq -e '[.changepoints[] | .label] == ["trend"]' <<<"$output"
+}
+
+@test "changepoint: one point and a million points" {
+    changepoint <<<5
+    [ "$status" -eq 0 ]
+    jq -e '.changepoints == [] and .n == 1 and .sd == null' <<<"$output"
+    changepoint < <(history 1000000 612345 1)
+    [ "$status" -eq 0 ]
+    jq -e '.n == 1000000 and (.changepoints | length) == 1
+        and (.changepoints[0].index - 612345 | fabs) < 10' <<<"$output"
+    [ "$SECONDS" -lt 60 ]
+}
+
+@test "changepoint: bad input exits 2 and names the line" {
+    for bad in nan inf -inf 1e999 abc 1,2 "1 2"; do
+        changepoint < <(printf '%s\n' 1 2 "$bad" 4)
+        [ "$status" -eq 2 ]
+        [[ "$stderr" == *stdin:3:* ]]
+        [ -z "$output" ]
+    done
+    changepoint < <(printf '1\n\n2\n')
+    [ "$status" -eq 2 ]
+    [[ "$stderr" == *"stdin:2: the line is blank"* ]]
+    changepoint </dev/null
+    [ "$status" -eq 2 ]
+    [[ "$stderr" == *"no values"* ]]
+}

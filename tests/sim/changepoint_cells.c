@@ -7,15 +7,16 @@
 #include <stdlib.h>
 
 enum nightly {
-	GAUSS,
-	AR5,	    /* AR(1), phi .5, unit sd */
-	BIMODAL,    /* 70 % at 0, 30 % at 3; sd .5 about each */
-	SPIKES,	    /* 5 % of the nights are off by 5 to 15 sd */
-	STICKY,	    /* two states 3 apart, left with probability .05; sd .5 about each */
-	DRIFT,	    /* rises by 10 sd: 5 % where the nightly sd is .5 % */
-	HEAVY,	    /* Student t, 3 degrees of freedom */
-	COARSE,	    /* rounded to whole sds */
-	TWO_SPREAD, /* the second half three times as noisy */
+	N_GAUSS,
+	N_AR5,	      /* AR(1), phi .5, unit sd */
+	N_BIMODAL,    /* 70 % at 0, 30 % at 3; sd .5 about each */
+	N_SPIKES,     /* 5 % of the nights are off by 5 to 15 sd */
+	N_STICKY,     /* two states 3 apart, left with probability .05; sd .5 about each */
+	N_DRIFT,      /* rises by 10 sd: 5 % where the nightly sd is .5 % */
+	N_HEAVY,      /* Student t, 3 degrees of freedom */
+	N_COARSE,     /* rounded to whole sds */
+	N_TWO_SPREAD, /* the second half three times as noisy */
+	N_GROWING,    /* the sd grows from 1 to 4 */
 };
 
 enum {
@@ -32,35 +33,38 @@ static void nightly_noise(enum nightly kind, size_t n, double *x, struct rng *r)
 
 		x[i] = g;
 		switch (kind) {
-		case GAUSS:
+		case N_GAUSS:
 			break;
-		case AR5:
+		case N_AR5:
 			x[i] = state = 0.5 * state + sqrt(0.75) * g;
 			break;
-		case BIMODAL:
+		case N_BIMODAL:
 			x[i] = 0.5 * g + (u < 0.3 ? 3 : 0);
 			break;
-		case SPIKES:
+		case N_SPIKES:
 			x[i] += u < 0.05 ? 5 + 10 * v : 0;
 			break;
-		case STICKY:
+		case N_STICKY:
 			slow ^= u < 0.05;
 			x[i] = 0.5 * g + (slow ? 3 : 0);
 			break;
-		case DRIFT:
+		case N_DRIFT:
 			x[i] += 10.0 * (double)i / (double)n;
 			break;
-		case HEAVY: {
+		case N_HEAVY: {
 			double a = rng_gauss(r), b = rng_gauss(r), c = rng_gauss(r);
 
 			x[i] = g / sqrt((a * a + b * b + c * c) / 3);
 			break;
 		}
-		case COARSE:
+		case N_COARSE:
 			x[i] = round(g);
 			break;
-		case TWO_SPREAD:
+		case N_TWO_SPREAD:
 			x[i] *= 2 * i > n ? 3 : 1;
+			break;
+		case N_GROWING:
+			x[i] *= 1 + 3.0 * (double)i / (double)n;
 			break;
 		}
 	}
@@ -116,64 +120,89 @@ static unsigned step(const struct sim_cell *c, struct rng *r)
 	return hit;
 }
 
+/* Of the steps of b sd that were found within 4 nights: how many lie outside lower … upper. */
+static unsigned effect_misses(const struct sim_cell *c, struct rng *r)
+{
+	struct cvb_changepoints found;
+	unsigned out = SIM_LEFT_OUT;
+	double x[MAX_N];
+	size_t n = (size_t)c->n, at = n * 2 / 3;
+
+	nightly_noise((enum nightly)c->noise, n, x, r);
+	for (size_t i = at; i < n; i++)
+		x[i] += c->b;
+	if (cvb_changepoints_find(x, n, c->a, &found, NULL) < 0)
+		return 1000;
+	for (size_t i = 0; i < found.n_cp; i++) {
+		const struct cvb_changepoint *p = &found.cp[i];
+
+		if (p->index + 4 >= at && p->index <= at + 4 && p->label == CVB_CHANGEPOINT_STEP)
+			out = p->lower > c->b || p->upper < c->b;
+	}
+	cvb_changepoints_done(&found);
+	return out;
+}
+
+#define ROW(title, text, fn, kind, beta, sds, nights, at_least, at_most)                           \
+	{                                                                                          \
+		.group = title, .name = text, .repeat = fn, .least = at_least, .most = at_most,    \
+		.noise = kind, .a = beta, .b = sds, .n = nights                                    \
+	}
+#define ALERT	CVB_CHANGEPOINT_ALERT
+#define EXPLORE CVB_CHANGEPOINT_EXPLORE
 #define QUIET(text, kind, beta, nights, limit)                                                     \
-	{                                                                                          \
-		.group = "false change points", .name = text, .repeat = quiet, .least = NAN,       \
-		.most = limit, .noise = kind, .a = beta, .n = nights                               \
-	}
+	ROW("false change points", text, quiet, kind, beta, 0, nights, NAN, limit)
 #define STEP(text, kind, beta, sds, limit)                                                         \
-	{                                                                                          \
-		.group = "step found +-4", .name = text, .repeat = step, .least = limit,           \
-		.most = NAN, .noise = kind, .a = beta, .b = sds, .n = 90                           \
-	}
+	ROW("step found +-4", text, step, kind, beta, sds, 90, limit, NAN)
+#define EFFECT(text, kind, sds)                                                                    \
+	ROW("95 % interval of step", text, effect_misses, kind, ALERT, sds, 90, NAN, NAN)
 
 static const struct sim_cell cells[] = {
-	QUIET("alert: gauss, 90 nights", GAUSS, 4, 90, 0.05),
-	QUIET("alert: AR(.5), 90 nights", AR5, 4, 90, 0.1),
-	QUIET("alert: bimodal, 90 nights", BIMODAL, 4, 90, 0.1),
-	QUIET("alert: spikes, 90 nights", SPIKES, 4, 90, 0.1),
-	QUIET("alert: sticky states, 90 nights", STICKY, 4, 90, NAN),
-	QUIET("alert: Student t(3), 90 nights", HEAVY, 4, 90, NAN),
-	QUIET("alert: rounded, 90 nights", COARSE, 4, 90, 0.05),
-	QUIET("alert: two spreads, 90 nights", TWO_SPREAD, 4, 90, NAN),
-	{.group = "false change points",
-	 .name = "alert: drift 5 %, trends apart",
-	 .repeat = quiet,
-	 .least = NAN,
-	 .most = NAN,
-	 .noise = DRIFT,
-	 .a = 4,
-	 .b = 1,
-	 .n = 90},
-	{.group = "drift is one trend",
-	 .name = "alert: drift 5 %, 90 nights",
-	 .repeat = is_trend,
-	 .least = 0.9,
-	 .most = NAN,
-	 .noise = DRIFT,
-	 .a = 4,
-	 .n = 90},
-	QUIET("alert: gauss, 12 nights", GAUSS, 4, 12, NAN),
-	QUIET("alert: gauss, 24 nights", GAUSS, 4, 24, NAN),
-	QUIET("alert: gauss, 400 nights", GAUSS, 4, 400, NAN),
-	QUIET("alert: AR(.5), 400 nights", AR5, 4, 400, NAN),
-	QUIET("explore: gauss, 90 nights", GAUSS, 3, 90, NAN),
-	QUIET("explore: AR(.5), 90 nights", AR5, 3, 90, NAN),
-	QUIET("explore: bimodal, 90 nights", BIMODAL, 3, 90, NAN),
-	QUIET("explore: spikes, 90 nights", SPIKES, 3, 90, NAN),
-	STEP("alert: 1 sd, gauss", GAUSS, 4, 1, 0.35),
-	STEP("alert: 2 sd, gauss", GAUSS, 4, 2, 0.75),
-	STEP("alert: 3 sd, gauss", GAUSS, 4, 3, 0.95),
-	STEP("alert: 5 sd, gauss", GAUSS, 4, 5, 0.9995),
-	STEP("alert: 1 sd, AR(.5)", AR5, 4, 1, NAN),
-	STEP("alert: 2 sd, AR(.5)", AR5, 4, 2, NAN),
-	STEP("alert: 3 sd, AR(.5)", AR5, 4, 3, NAN),
-	STEP("alert: 5 sd, AR(.5)", AR5, 4, 5, NAN),
-	STEP("alert: 2 sd, spikes", SPIKES, 4, 2, NAN),
-	STEP("alert: 3 sd, bimodal", BIMODAL, 4, 3, NAN),
-	STEP("explore: 1 sd, gauss", GAUSS, 3, 1, NAN),
-	STEP("explore: 2 sd, gauss", GAUSS, 3, 2, NAN),
-	STEP("explore: 2 sd, AR(.5)", AR5, 3, 2, NAN),
+	QUIET("alert: gauss, 90 nights", N_GAUSS, ALERT, 90, 0.05),
+	QUIET("alert: AR(.5), 90 nights", N_AR5, ALERT, 90, 0.1),
+	QUIET("alert: bimodal, 90 nights", N_BIMODAL, ALERT, 90, 0.1),
+	QUIET("alert: spikes, 90 nights", N_SPIKES, ALERT, 90, 0.1),
+	QUIET("alert: sticky states, 90 nights", N_STICKY, ALERT, 90, NAN),
+	QUIET("alert: Student t(3), 90 nights", N_HEAVY, ALERT, 90, NAN),
+	QUIET("alert: rounded, 90 nights", N_COARSE, ALERT, 90, 0.05),
+	QUIET("alert: two spreads, 90 nights", N_TWO_SPREAD, ALERT, 90, NAN),
+	QUIET("alert: growing spread, 90 nights", N_GROWING, ALERT, 90, NAN),
+	ROW("false change points", "alert: drift 5 %, trends apart", quiet, N_DRIFT, ALERT, 1, 90,
+	    NAN, NAN),
+	ROW("drift is one trend", "alert: drift 5 %, 90 nights", is_trend, N_DRIFT, ALERT, 0, 90,
+	    0.9, NAN),
+	QUIET("alert: gauss, 12 nights", N_GAUSS, ALERT, 12, NAN),
+	QUIET("alert: gauss, 24 nights", N_GAUSS, ALERT, 24, NAN),
+	QUIET("alert: gauss, 400 nights", N_GAUSS, ALERT, 400, NAN),
+	QUIET("alert: AR(.5), 24 nights", N_AR5, ALERT, 24, NAN),
+	QUIET("alert: AR(.5), 45 nights", N_AR5, ALERT, 45, NAN),
+	QUIET("alert: AR(.5), 400 nights", N_AR5, ALERT, 400, NAN),
+	QUIET("explore: gauss, 90 nights", N_GAUSS, EXPLORE, 90, NAN),
+	QUIET("explore: AR(.5), 90 nights", N_AR5, EXPLORE, 90, NAN),
+	QUIET("explore: bimodal, 90 nights", N_BIMODAL, EXPLORE, 90, NAN),
+	QUIET("explore: spikes, 90 nights", N_SPIKES, EXPLORE, 90, NAN),
+	STEP("alert: 1 sd, gauss", N_GAUSS, ALERT, 1, 0.35),
+	STEP("alert: 2 sd, gauss", N_GAUSS, ALERT, 2, 0.75),
+	STEP("alert: 3 sd, gauss", N_GAUSS, ALERT, 3, 0.95),
+	STEP("alert: 5 sd, gauss", N_GAUSS, ALERT, 5, 0.9995),
+	STEP("alert: 1 sd, AR(.5)", N_AR5, ALERT, 1, NAN),
+	STEP("alert: 2 sd, AR(.5)", N_AR5, ALERT, 2, 0.78),
+	STEP("alert: 3 sd, AR(.5)", N_AR5, ALERT, 3, NAN),
+	STEP("alert: 5 sd, AR(.5)", N_AR5, ALERT, 5, NAN),
+	STEP("alert: 2 sd, spikes", N_SPIKES, ALERT, 2, NAN),
+	STEP("alert: 3 sd, bimodal", N_BIMODAL, ALERT, 3, NAN),
+	STEP("alert: 2 sd, Student t(3)", N_HEAVY, ALERT, 2, NAN),
+	STEP("alert: 2 sd, rounded", N_COARSE, ALERT, 2, NAN),
+	STEP("explore: 1 sd, gauss", N_GAUSS, EXPLORE, 1, NAN),
+	STEP("explore: 2 sd, gauss", N_GAUSS, EXPLORE, 2, NAN),
+	STEP("explore: 2 sd, AR(.5)", N_AR5, EXPLORE, 2, NAN),
+	EFFECT("2 sd, gauss", N_GAUSS, 2),
+	EFFECT("3 sd, gauss", N_GAUSS, 3),
+	EFFECT("5 sd, gauss", N_GAUSS, 5),
+	EFFECT("2 sd, AR(.5)", N_AR5, 2),
+	EFFECT("3 sd, AR(.5)", N_AR5, 3),
+	EFFECT("5 sd, AR(.5)", N_AR5, 5),
+	EFFECT("5 sd, Student t(3)", N_HEAVY, 5),
 };
 
 struct sim_cells sim_changepoint_cells(void)

@@ -4,7 +4,9 @@
  * rates.  Fixed seeds: the same numbers on every run, whatever the number of threads.
  *
  *   check_stats [--fast] [--reps N] [--threads N] [--only TEXT]
+ *   check_stats --picture NAME
  *
+ * --picture: print the data of one picture of docs/statistics.md (tests/sim/pictures.c).
  * --fast: 200 repetitions a cell and limits widened by three standard errors.
  * Exit code 1 if a row with a limit misses it.
  */
@@ -28,7 +30,7 @@ struct job {
 	uint64_t seed;
 	unsigned reps;
 	atomic_uint next;
-	atomic_ullong sum, squares;
+	atomic_ullong count, sum, squares;
 };
 
 static void *work(void *arg)
@@ -44,6 +46,9 @@ static void *work(void *arg)
 			/* stir, so that neighbouring repetitions share no stretch of the stream */
 			r.state = rng_next(&r) ^ (rng_next(&r) << 1);
 			v = j->cell->repeat(j->cell, &r);
+			if (v == SIM_LEFT_OUT)
+				continue;
+			atomic_fetch_add(&j->count, 1);
 			atomic_fetch_add(&j->sum, v);
 			atomic_fetch_add(&j->squares, v * v);
 		}
@@ -63,19 +68,20 @@ static uint64_t seed_of(const struct sim_cell *c)
 	return h;
 }
 
-/* The mean over all repetitions and its standard error. */
+/* The mean over the repetitions and its standard error. */
 static double run_cell(const struct sim_cell *c, unsigned reps, unsigned threads, double *ret_se)
 {
 	struct job j = {.cell = c, .seed = seed_of(c), .reps = reps};
 	pthread_t t[MAX_THREADS];
 	unsigned started = 0;
-	double mean, n = reps;
+	double mean, n;
 
 	while (started + 1 < threads && pthread_create(&t[started], NULL, work, &j) == 0)
 		started++;
 	work(&j);
 	while (started)
 		pthread_join(t[--started], NULL);
+	n = fmax((double)j.count, 1);
 	mean = (double)j.sum / n;
 	*ret_se = sqrt(fmax((double)j.squares / n - mean * mean, 0.25 / n) / n);
 	return mean;
@@ -117,7 +123,8 @@ static unsigned number(const char *text, unsigned most)
 
 int main(int argc, char **argv)
 {
-	const struct sim_cells all[] = {sim_ratio_cells(), sim_changepoint_cells()};
+	const struct sim_cells all[] = {sim_ratio_cells(), sim_estimator_cells(),
+					sim_changepoint_cells()};
 	unsigned reps = REPS, threads = 2, passed = 0, failed = 0;
 	const char *only = NULL;
 	bool fast = false;
@@ -132,9 +139,11 @@ int main(int argc, char **argv)
 			threads = number(argv[++i], MAX_THREADS);
 		} else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc) {
 			only = argv[++i];
+		} else if (argc == 3 && strcmp(argv[1], "--picture") == 0 && sim_picture(argv[2])) {
+			return 0;
 		} else {
 			fprintf(stderr, "usage: check_stats [--fast] [--reps N] [--threads N] "
-					"[--only TEXT]\n");
+					"[--only TEXT] | --picture sessions|verdicts|planning\n");
 			return 2;
 		}
 	}

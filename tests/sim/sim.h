@@ -6,6 +6,8 @@
 #ifndef CVB_TESTS_SIM_H
 #define CVB_TESTS_SIM_H
 
+#include "stats/ratio.h"
+
 #include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -38,6 +40,28 @@ static inline double rng_gauss(struct rng *r)
 	return radius * cos(2 * M_PI * rng_uniform(r));
 }
 
+/* What disturbs the measurements of a simulated machine. */
+enum sim_noise {
+	GAUSS_1,      /* 1 % a measurement */
+	AR_9,	      /* machine state AR(.9) with sd 2 %, seen by both arms in turn, and .5 % */
+	MODES,	      /* each measurement 3 % slower with probability .3; .3 % about each mode */
+	STICKY,	      /* the machine is 3 % slower or not, and changes with probability .05; .3 % */
+	SPIKES,	      /* 5 % of the measurements 10 to 40 % slower; .5 % */
+	SPIKES_VM,    /* the same in the test arm only */
+	SPIKES_VM_EZ, /* the same, judged against E[z] */
+	DRIFT,	      /* 5 % over the campaign; .5 % */
+};
+
+/*
+ * Measure a campaign into p[sessions * rounds]: performance of both arms, ABBA or BAAB by coin
+ * flip; the test arm is worth exp(ln_ratio + session_sd * gauss) in each session.  Returns the
+ * number of pairs.
+ */
+size_t sim_campaign(enum sim_noise noise, unsigned sessions, unsigned rounds, double ln_ratio,
+		    double session_sd, struct cvb_pair *p, struct rng *r);
+
+#define SIM_LEFT_OUT UINT32_MAX /* a repetition that says nothing */
+
 /* One row of the table: the mean of an integer that each repetition yields. */
 struct sim_cell {
 	const char *group;
@@ -47,7 +71,7 @@ struct sim_cell {
 	double least, most; /* accepted; NaN: no such limit, and without both the row is a report */
 	int noise;
 	double a, b; /* what the repetition makes of them */
-	int n;
+	int n, m;
 };
 
 struct sim_cells {
@@ -55,7 +79,11 @@ struct sim_cells {
 	size_t n;
 };
 
+/* Print the data of a picture: "sessions", "verdicts" or "planning".  False for another name. */
+bool sim_picture(const char *name);
+
 struct sim_cells sim_ratio_cells(void);
+struct sim_cells sim_estimator_cells(void);
 struct sim_cells sim_changepoint_cells(void);
 
 #endif

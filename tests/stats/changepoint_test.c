@@ -233,6 +233,132 @@ static void constant_tied_and_huge(void **state)
 	cvb_changepoints_done(&c);
 }
 
+/* Without noise a level is found from four points on, at its first one; three may be found. */
+static void jumps_of_constants(void **state)
+{
+	static const size_t len[] = {8, 20, 100, 1000};
+	struct cvb_changepoints last;
+	double x[1000];
+
+	(void)state;
+	for (size_t i = 0; i < 20; i++)
+		x[i] = i < 17 ? 1 : 2;
+	last = find(x, 20);
+	assert_true(last.n_cp == 0 || (last.n_cp == 1 && last.cp[0].index == 17));
+	cvb_changepoints_done(&last);
+	for (size_t k = 0; k < CVB_ARRAY_LEN(len); k++) {
+		for (size_t at = 4; at + 4 <= len[k]; at += cvb_max(len[k] / 8, (size_t)1)) {
+			struct cvb_changepoints c;
+
+			for (size_t i = 0; i < len[k]; i++)
+				x[i] = i < at ? 1 : 2;
+			c = find(x, len[k]);
+			assert_int_equal(c.n_cp, 1);
+			assert_int_equal(c.cp[0].index, at);
+			assert_true(c.cp[0].lower > 0.5 && fabs(c.cp[0].effect - 1) < 1e-9);
+			assert_true(c.phi == 0 && c.sd == 0);
+			cvb_changepoints_done(&c);
+		}
+	}
+}
+
+/* Sums of tenths that differ in their last bit are no noise and no change. */
+static void rounding_of_doubles(void **state)
+{
+	struct cvb_changepoints c;
+	double x[60];
+
+	(void)state;
+	for (size_t i = 0; i < 60; i++)
+		x[i] = i < 30 ? 0.1 + 0.2 : 0.3;
+	c = find(x, 60);
+	assert_int_equal(c.n_cp, 0);
+	cvb_changepoints_done(&c);
+	for (size_t i = 0; i < 60; i++)
+		x[i] = (i % 3 ? 0.3 : 0.1 + 0.2) + (i < 40 ? 0 : 0.01);
+	c = find(x, 60);
+	assert_int_equal(c.n_cp, 1);
+	assert_int_equal(c.cp[0].index, 40);
+	cvb_changepoints_done(&c);
+}
+
+/* A counter that rounds most of a change away: neighbours are equal, but the share of ones rises.
+ */
+static void effect_of_coarse_values(void **state)
+{
+	struct cvb_changepoints c;
+	double x[200];
+
+	(void)state;
+	for (size_t i = 0; i < 200; i++)
+		x[i] = 7 + (i < 100 ? i % 20 == 0 : i % 3 == 0);
+	c = find(x, 200);
+	assert_int_equal(c.n_cp, 1);
+	assert_in_range(c.cp[0].index, 95, 105);
+	assert_true(c.cp[0].lower > 0 && fabs(c.cp[0].effect - 0.283) < 0.05);
+	cvb_changepoints_done(&c);
+}
+
+/* Outliers are no data: not at the ends, and not as the seed of a level. */
+static void outliers_at_the_ends(void **state)
+{
+	static const size_t where[] = {0, 1, 58, 59};
+
+	(void)state;
+	for (unsigned seed = 0; seed < 40; seed++) {
+		struct cvb_changepoints c;
+		double x[60];
+
+		for (size_t k = 0; k < CVB_ARRAY_LEN(where); k++) {
+			gauss_series(x, 60, 900 + seed);
+			for (size_t i = 30; i < 60; i++)
+				x[i] += 8;
+			x[where[k]] += 1e6;
+			c = find(x, 60);
+			assert_int_equal(c.n_cp, 1);
+			assert_int_equal(c.cp[0].index, 30);
+			assert_int_equal(c.cp[0].end, 60);
+			assert_true(fabs(c.cp[0].effect - 8) < 1);
+			cvb_changepoints_done(&c);
+		}
+		gauss_series(x, 60, 900 + seed);
+		for (size_t i = 57; i < 60; i++)
+			x[i] += 50;
+		c = find(x, 60);
+		assert_int_equal(c.n_cp, 0);
+		assert_true(c.n_spikes >= 3);
+		cvb_changepoints_done(&c);
+	}
+}
+
+/* The last level is found although it has few points, and noise may differ between levels. */
+static void late_and_uneven(void **state)
+{
+	unsigned late = 0, uneven = 0, exact = 0;
+
+	(void)state;
+	for (unsigned seed = 0; seed < 100; seed++) {
+		struct cvb_changepoints c;
+		double x[100];
+
+		gauss_series(x, 60, 3000 + seed);
+		for (size_t i = 54; i < 60; i++)
+			x[i] += 6;
+		c = find(x, 60);
+		late += c.n_cp == 1 && c.cp[0].index == 54;
+		cvb_changepoints_done(&c);
+		gauss_series(x, 100, 4000 + seed);
+		for (size_t i = 0; i < 100; i++)
+			x[i] = x[i] * (i < 50 ? 0.5 : 2) + (i < 50 ? 0 : 5);
+		c = find(x, 100);
+		uneven += c.n_cp == 1;
+		exact += c.n_cp == 1 && c.cp[0].index + 2 >= 50 && c.cp[0].index <= 52;
+		cvb_changepoints_done(&c);
+	}
+	assert_true(late >= 90);
+	assert_true(uneven >= 90 && exact >= 80);
+}
+
 static void short_series(void **state)
 {
 	struct cvb_changepoints c;
@@ -299,6 +425,11 @@ int main(void)
 		cmocka_unit_test(sees_two_states),
 		cmocka_unit_test(scale_and_shift_do_not_matter),
 		cmocka_unit_test(constant_tied_and_huge),
+		cmocka_unit_test(jumps_of_constants),
+		cmocka_unit_test(rounding_of_doubles),
+		cmocka_unit_test(effect_of_coarse_values),
+		cmocka_unit_test(outliers_at_the_ends),
+		cmocka_unit_test(late_and_uneven),
 		cmocka_unit_test(short_series),
 		cmocka_unit_test(long_series),
 		cmocka_unit_test(refuses_bad_input),
