@@ -5,8 +5,10 @@
  *
  *   check_stats [--fast] [--reps N] [--threads N] [--only TEXT]
  *   check_stats --picture NAME
+ *   check_stats --speed
  *
  * --picture: print the data of one picture of docs/statistics.md (tests/sim/pictures.c).
+ * --speed: how long the engine takes on two threads, nothing else.
  * --fast: 200 repetitions a cell and limits widened by three standard errors.
  * Exit code 1 if a row with a limit misses it.
  */
@@ -141,9 +143,12 @@ int main(int argc, char **argv)
 			only = argv[++i];
 		} else if (argc == 3 && strcmp(argv[1], "--picture") == 0 && sim_picture(argv[2])) {
 			return 0;
+		} else if (argc == 2 && strcmp(argv[1], "--speed") == 0) {
+			return !sim_speed(2);
 		} else {
-			fprintf(stderr, "usage: check_stats [--fast] [--reps N] [--threads N] "
-					"[--only TEXT] | --picture sessions|verdicts|planning\n");
+			fprintf(stderr,
+				"usage: check_stats [--fast] [--reps N] [--threads N] "
+				"[--only TEXT] | --picture sessions|verdicts|planning | --speed\n");
 			return 2;
 		}
 	}
@@ -161,6 +166,11 @@ int main(int argc, char **argv)
 			passed += miss == 0;
 			failed += miss > 0;
 		}
+	}
+	if (!fast && !only) {
+		printf("\n");
+		if (!sim_speed(threads))
+			failed++;
 	}
 	printf("\n%u passed, %u failed\n", passed, failed);
 	return failed > 0;

@@ -82,6 +82,9 @@ struct sim_cells {
 /* Print the data of a picture: "sessions", "verdicts" or "planning".  False for another name. */
 bool sim_picture(const char *name);
 
+/* Print how long the engine takes, on so many threads.  False if it fails. */
+bool sim_speed(unsigned threads);
+
 struct sim_cells sim_ratio_cells(void);
 struct sim_cells sim_estimator_cells(void);
 struct sim_cells sim_changepoint_cells(void);
