@@ -154,7 +154,8 @@ compare() {
         [ -f "$b/verdicts.json" ]
     done
     compare one two --json --margin .001
-    # on a busy machine two sessions may leave anything open
+    # on a busy machine two sessions may leave anything open, or be void
+    [ "$status" -ne 5 ] || skip "the machine was disturbed"
     [ "$status" -eq 0 ] || [ "$status" -eq 3 ]
     jq -e '.base.kind == "bundle" and .base.sessions == 2 and (.errors | length == 0)
         and ([.metrics[].arm] | unique == ["gpu-off", "gpu-on", "native"])
