@@ -9,7 +9,8 @@
 #include <string.h>
 
 /* A run with more jobs than this is not one of ours. */
-#define MAX_JOBS 64
+#define MAX_JOBS  64
+#define MAX_WANTS (2 * MAX_JOBS)
 
 /* iops × block size and bandwidth are the same quantity, counted by fio over the same time in ms;
  * short transfers at the end of a run make the small difference. */
@@ -102,33 +103,66 @@ static int get_object(const json_t *obj, const char *where, const char *key, con
 	return 0;
 }
 
-static int parse_latency(const json_t *part, const char *where, struct cvb_fio_result *res,
-			 struct cvb_err *err)
+/* The mean and percentiles of one distribution: member `key` of `part`. */
+static int parse_latency(const json_t *part, const char *where, const char *key,
+			 struct cvb_fio_latency *ret, struct cvb_err *err)
 {
-	const json_t *clat, *percentile;
+	const json_t *lat, *percentile;
 	char path[160];
+	const struct {
+		const char *key;
+		double *value;
+	} rows[] = {{"50.000000", &ret->p50_ns},
+		    {"99.000000", &ret->p99_ns},
+		    {"99.900000", &ret->p999_ns}};
 	int r;
 
-	r = get_object(part, where, "clat_ns", &clat, err);
+	r = get_object(part, where, key, &lat, err);
 	if (r < 0)
 		return r;
-	snprintf(path, sizeof(path), "%s.clat_ns", where);
-	r = get_number(clat, path, "mean", &res->clat_mean_ns, err);
+	snprintf(path, sizeof(path), "%s.%s", where, key);
+	r = get_number(lat, path, "mean", &ret->mean_ns, err);
 	if (r < 0)
 		return r;
-	r = get_object(clat, path, "percentile", &percentile, err);
+	r = get_object(lat, path, "percentile", &percentile, err);
+	snprintf(path, sizeof(path), "%s.%s.percentile", where, key);
+	for (size_t i = 0; i < CVB_ARRAY_LEN(rows) && r == 0; i++) {
+		r = get_number(percentile, path, rows[i].key, rows[i].value, err);
+		if (r == 0 && i && *rows[i - 1].value > *rows[i].value)
+			r = cvb_err_set(err, -EBADMSG, "fio: %s: %.5s is above %.5s", path,
+					rows[i - 1].key, rows[i].key);
+	}
+	return r;
+}
+
+/* What belongs to the job and not to one direction. */
+static int parse_whole(const json_t *job, const struct cvb_fio_want *want,
+		       struct cvb_fio_result *res, struct cvb_err *err)
+{
+	const json_t *sync;
+	uint64_t syncs;
+	double user, system;
+	char where[96];
+	int r;
+
+	snprintf(where, sizeof(where), "job %.60s", want->job);
+	r = get_number(job, where, "usr_cpu", &user, err);
+	if (r == 0)
+		r = get_number(job, where, "sys_cpu", &system, err);
 	if (r < 0)
 		return r;
-	snprintf(path, sizeof(path), "%s.clat_ns.percentile", where);
-	r = get_number(percentile, path, "50.000000", &res->clat_p50_ns, err);
-	if (r < 0)
-		return r;
-	r = get_number(percentile, path, "99.000000", &res->clat_p99_ns, err);
-	if (r < 0)
-		return r;
-	if (res->clat_p50_ns > res->clat_p99_ns)
-		return cvb_err_set(err, -EBADMSG, "fio: %s: the 50th is above the 99th", path);
-	return 0;
+	res->cpu_ratio = (user + system) / 100; /* fio tells percent */
+	if (!want->fsync)
+		return 0;
+	r = get_object(job, where, "sync", &sync, err);
+	snprintf(where, sizeof(where), "job %.60s: sync", want->job);
+	if (r == 0)
+		r = get_count(sync, where, "total_ios", &syncs, err);
+	if (r == 0 && !syncs)
+		r = cvb_err_set(err, -EBADMSG,
+				"fio: %s: not one was completed: a longer runtime_ms may be needed",
+				where);
+	return r < 0 ? r : parse_latency(sync, where, "lat_ns", &res->fsync, err);
 }
 
 static int parse_part(const json_t *job, const struct cvb_fio_want *want,
@@ -139,11 +173,11 @@ static int parse_part(const json_t *job, const struct cvb_fio_want *want,
 	char where[96];
 	int r;
 
-	snprintf(where, sizeof(where), "job %.40s", want->job);
+	snprintf(where, sizeof(where), "job %.60s", want->job);
 	r = get_object(job, where, dir, &part, err);
 	if (r < 0)
 		return r;
-	snprintf(where, sizeof(where), "job %.40s: %s", want->job, dir);
+	snprintf(where, sizeof(where), "job %.60s: %s", want->job, dir);
 	r = get_number(part, where, "iops", &res->iops, err);
 	if (r < 0)
 		return r;
@@ -170,52 +204,63 @@ static int parse_part(const json_t *job, const struct cvb_fio_want *want,
 		return cvb_err_set(err, -EBADMSG,
 				   "fio: %s: iops %g of %" PRIu64 " bytes contradict bw_bytes %g",
 				   where, res->iops, want->block_bytes, res->bandwidth_bytes_per_s);
-	return parse_latency(part, where, res, err);
+	r = parse_latency(part, where, "clat_ns", &res->clat, err);
+	return r < 0 ? r : parse_whole(job, want, res, err);
 }
 
-/* One entry of "jobs": which of ours it is, and its figures. */
+static int check_error(const json_t *job, const char *name, const char *complaint,
+		       struct cvb_err *err)
+{
+	char where[96];
+	uint64_t error;
+	int r;
+
+	snprintf(where, sizeof(where), "job %.60s", name);
+	r = get_count(job, where, "error", &error, err);
+	if (r == 0 && error)
+		r = cvb_err_set(err, -EIO, "fio: job %s failed with error %" PRIu64 "%s%s", name,
+				error, *complaint ? ": " : "", complaint);
+	return r;
+}
+
+/* One entry of "jobs": the figures of each direction that we want of it. */
 static int parse_job(const json_t *job, size_t index, const struct cvb_fio_want *want, size_t n,
 		     bool *seen, struct cvb_fio_result *ret, const char *complaint,
 		     struct cvb_err *err)
 {
 	const char *name = json_string_value(json_object_get(job, "jobname"));
-	char where[64];
-	uint64_t error;
-	int r;
 
 	if (!name)
 		return cvb_err_set(err, -EBADMSG, "fio: jobs[%zu].jobname is missing or no text",
 				   index);
 	for (size_t i = 0; i < n; i++) {
+		int r;
+
 		if (strcmp(name, want[i].job) != 0)
 			continue;
 		if (seen[i])
 			return cvb_err_set(err, -EBADMSG, "fio: job %s is there twice", name);
 		seen[i] = true;
-		snprintf(where, sizeof(where), "job %.40s", name);
-		r = get_count(job, where, "error", &error, err);
+		r = check_error(job, want[i].job, complaint, err);
+		if (r == 0)
+			r = parse_part(job, &want[i], &ret[i], complaint, err);
 		if (r < 0)
 			return r;
-		if (error)
-			return cvb_err_set(err, -EIO,
-					   "fio: job %s failed with error %" PRIu64 "%s%s", name,
-					   error, *complaint ? ": " : "", complaint);
-		return parse_part(job, &want[i], &ret[i], complaint, err);
 	}
-	return 0; /* a job we did not ask about */
+	return 0; /* or a job we did not ask about */
 }
 
 int cvb_fio_parse(const char *text, const char *messages, const struct cvb_fio_want *want, size_t n,
 		  struct cvb_fio_result *ret, struct cvb_err *err)
 {
 	const char *start = find_document(text);
-	bool seen[MAX_JOBS] = {false};
+	bool seen[MAX_WANTS] = {false};
 	char complaint[200];
 	json_error_t why;
 	json_t *job;
 	size_t i;
 
-	CVB_BUG_ON(n > MAX_JOBS);
+	CVB_BUG_ON(n > MAX_WANTS);
 	cvb_fio_complaint(messages, text, complaint, sizeof(complaint));
 	if (!start)
 		return cvb_err_set(err, -EBADMSG, "fio printed no JSON document%s%s",

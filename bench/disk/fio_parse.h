@@ -14,20 +14,28 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What to look for: one entry a job, in any order. */
+/* What to look for, in any order: one entry a direction of a job. */
 struct cvb_fio_want {
 	const char *job; /* fio's job name */
 	bool write;	 /* take the "write" part of the job, else the "read" part */
+	bool fsync;	 /* it also syncs: take those latencies */
 	uint64_t block_bytes;
 	uint64_t depth; /* transfers under way at a time */
+};
+
+struct cvb_fio_latency {
+	double mean_ns;
+	double p50_ns;
+	double p99_ns;
+	double p999_ns;
 };
 
 struct cvb_fio_result {
 	double iops;
 	double bandwidth_bytes_per_s;
-	double clat_mean_ns;
-	double clat_p50_ns;
-	double clat_p99_ns;
+	struct cvb_fio_latency clat;
+	struct cvb_fio_latency fsync; /* zero unless wanted */
+	double cpu_ratio;	      /* of the whole job: user and system time / run time */
 	uint64_t total_ios;
 	uint64_t io_bytes;
 };

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "disk/place.h"
 
-#include "core/file.h"
 #include "core/stop.h"
 #include "core/util.h"
+#include "disk/backend.h"
 #include "disk/scratch.h"
 
 #include <errno.h>
@@ -11,15 +11,15 @@
 #include <inttypes.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
-#define FILE_NAME    "cvmbench-fio.dat"
+#define FILE_NAME    "cvmbench-fio-XXXXXX"
+#define LEAST_BYTES  (8 * CVB_MIB)
 #define LAYOUT_CHUNK CVB_MIB
 #define CHECK_BYTES  4096
 #define CHECKS	     16
@@ -84,135 +84,231 @@ static int check_room(const struct cvb_place *p, const char *folder, struct cvb_
 	return 0;
 }
 
-/* Does the file system under our file do what `direct` asks for? */
-static int check_direct(struct cvb_run *run, const struct cvb_place *p, bool direct,
-			struct cvb_err *err)
+/* Does the file system under our file do what `direct` asks for?  A tmpfs may say yes and still
+ * have no disk to go to. */
+static int check_direct(struct cvb_run *run, const struct cvb_place *p,
+			const struct cvb_place_want *want, struct cvb_err *err)
 {
+	_cleanup_free_ char *self = cvb_strf("/proc/self/fd/%d", p->fd);
 	struct statfs fs;
+	bool memory =
+		fstatfs(p->fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
 
-	if (fstatfs(p->fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC))
-		cvb_run_note(run, "%s lies in memory (tmpfs): no disk is measured", run->disk);
-	if (!direct)
+	if (!self)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	if (memory && want->direct)
+		return cvb_err_set(err, -EOPNOTSUPP,
+				   "%s lies in memory (tmpfs): name a folder on a disk with path=, "
+				   "or set direct=off",
+				   want->path);
+	if (memory)
+		cvb_run_note(run, "%s lies in memory (tmpfs): no disk is measured", want->path);
+	if (!want->direct)
 		return 0;
-	_cleanup_close_ int fd = open(p->path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	_cleanup_close_ int fd = open(self, O_RDONLY | O_DIRECT | O_CLOEXEC);
 
-	if (fd < 0 && errno == EINVAL)
+	if (fd < 0)
 		return cvb_err_set(
 			err, -EOPNOTSUPP,
-			"the file system of %s refuses O_DIRECT: name another folder, or "
-			"set direct=off",
-			run->disk);
+			"the file system of %s refuses O_DIRECT (%s): name another folder with "
+			"path=, or set direct=off",
+			want->path, strerror(errno));
 	return 0;
 }
 
-static int open_file(struct cvb_run *run, struct cvb_place *p, const struct cvb_place_want *want,
-		     struct cvb_err *err)
+static void note_backend(struct cvb_run *run, const struct cvb_place *p)
+{
+	char text[480];
+
+	cvb_run_note(run, "backend: %s", cvb_backend_text(p->fd, "/sys", text, sizeof(text)));
+}
+
+/* A new file, and its name gone at once: nothing is left behind even if we are killed. */
+static int open_folder(struct cvb_run *run, struct cvb_place *p, const struct cvb_place_want *want,
+		       struct cvb_err *err)
+{
+	_cleanup_free_ char *name = cvb_strf("%s/%s", want->path, FILE_NAME);
+	int r;
+
+	if (!name)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	p->bytes = want->bytes;
+	p->fd = mkostemp(name, O_CLOEXEC);
+	if (p->fd < 0)
+		return cvb_err_set(err, -EINVAL, "cannot make a file in %s: %s", want->path,
+				   strerror(errno));
+	if (unlink(name) < 0)
+		return cvb_err_set(err, -errno, "cannot unlink %s: %s", name, strerror(errno));
+	p->path = CVB_TAKE(name);
+	r = check_room(p, want->path, err);
+	if (r == 0)
+		r = check_direct(run, p, want, err);
+	if (r == 0)
+		r = lay_out(p, 0, p->bytes, err);
+	if (r == 0)
+		note_backend(run, p);
+	return r;
+}
+
+/* The part of something that is read as it is, whole MiB of it. */
+static int take_as_it_is(struct cvb_run *run, struct cvb_place *p,
+			 const struct cvb_place_want *want, uint64_t size_bytes,
+			 struct cvb_err *err)
+{
+	p->read_only = true;
+	p->bytes = cvb_min(want->bytes, size_bytes);
+	p->bytes -= p->bytes % CVB_MIB;
+	if (p->bytes < LEAST_BYTES)
+		return cvb_err_set(err, -EINVAL, "%s is smaller than %d MiB", want->path,
+				   (int)(LEAST_BYTES / CVB_MIB));
+	if (p->bytes < want->bytes)
+		cvb_run_note(run, "size: %s has %" PRIu64 " MiB only", want->path,
+			     p->bytes / CVB_MIB);
+	cvb_run_note(run, "%s is read as it is%s", want->path,
+		     p->hold_fd < 0 ? ""
+				    : ": blocks that were never written may be answered without "
+				      "the disk");
+	note_backend(run, p);
+	return 0;
+}
+
+static int open_plain_file(struct cvb_run *run, struct cvb_place *p,
+			   const struct cvb_place_want *want, struct cvb_err *err)
 {
 	struct stat st;
 	int r;
 
-	p->path = cvb_strf("%s/%s", run->disk, FILE_NAME);
+	if (want->writes)
+		return cvb_err_set(err, -EINVAL,
+				   "%s is a file that is not ours: only jobs that read may use it "
+				   "(jobs=randread-4k-1,…)",
+				   want->path);
+	p->path = strdup(want->path);
 	if (!p->path)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
-	p->bytes = want->bytes;
-	p->fd = open(p->path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (p->fd < 0)
-		return cvb_err_set(err, -EINVAL, "cannot create %s: %s", p->path, strerror(errno));
-	/* before the file is truncated: another run may be measuring in it */
-	if (flock(p->fd, LOCK_EX | LOCK_NB) < 0)
-		return cvb_err_set(err, -EINVAL, "%s is in use by another cvmbench", p->path);
-	if (fstat(p->fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1)
-		return cvb_err_set(err, -EINVAL, "%s is not a plain file of ours", p->path);
-	p->made_file = true;
-	if (ftruncate(p->fd, 0) < 0)
-		return cvb_err_set(err, -errno, "cannot truncate %s: %s", p->path, strerror(errno));
-	r = check_room(p, run->disk, err);
-	if (r == 0)
-		r = check_direct(run, p, want->direct, err);
-	if (r == 0)
-		r = lay_out(p, 0, p->bytes, err);
-	if (r < 0)
-		return r;
-	cvb_run_note(run, "disk: file in folder %s", run->disk);
+	p->fd = open(want->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (p->fd < 0 || fstat(p->fd, &st) < 0)
+		return cvb_err_set(err, -EINVAL, "cannot read %s: %s", want->path, strerror(errno));
+	if (!S_ISREG(st.st_mode))
+		return cvb_err_set(err, -EINVAL, "%s is no longer a plain file", want->path);
+	/* a hole, and on most file systems what was only reserved, is read without the disk */
+	off_t hole = lseek(p->fd, 0, SEEK_HOLE);
+
+	if (hole >= 0 && hole < st.st_size)
+		return cvb_err_set(err, -EINVAL,
+				   "%s has a hole at byte %jd: reading it would not use the disk",
+				   want->path, (intmax_t)hole);
+	r = check_direct(run, p, want, err);
+	return r < 0 ? r : take_as_it_is(run, p, want, (uint64_t)st.st_size, err);
+}
+
+/* The device, held so that nobody can mount it or make it part of a volume, and not writable. */
+static int hold_device(struct cvb_place *p, const char *path, uint64_t *ret_bytes,
+		       struct cvb_err *err)
+{
+	struct stat st;
+
+	p->path = strdup(path);
+	if (!p->path)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	p->hold_fd = open(path, O_RDONLY | O_EXCL | O_CLOEXEC);
+	if (p->hold_fd < 0 && errno == EBUSY)
+		return cvb_err_set(err, -EINVAL,
+				   "%s is in use (mounted, swap, part of a volume, or measured by "
+				   "another)",
+				   path);
+	if (p->hold_fd < 0)
+		return cvb_err_set(err, -EINVAL, "cannot open %s: %s", path, strerror(errno));
+	if (fstat(p->hold_fd, &st) < 0 || !S_ISBLK(st.st_mode))
+		return cvb_err_set(err, -EINVAL, "%s is no longer a block device", path);
+	p->device = st.st_rdev;
+	if (ioctl(p->hold_fd, BLKGETSIZE64, ret_bytes) < 0)
+		return cvb_err_set(err, -errno, "cannot ask for the size of %s: %s", path,
+				   strerror(errno));
 	return 0;
 }
 
-/* One setting of a device's queue, "unknown" where the system does not tell.  Returns buf. */
-static const char *queue_setting(dev_t dev, const char *name, char *buf, size_t buf_bytes)
+/* A second descriptor on the very device that is held, whatever its path names by now. */
+static int open_again(struct cvb_place *p, int flags, struct cvb_err *err)
 {
-	char path[96];
+	_cleanup_free_ char *self = cvb_strf("/proc/self/fd/%d", p->hold_fd);
 
-	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/queue/%s", major(dev), minor(dev), name);
-	if (cvb_file_read_line(path, buf, buf_bytes) < 0)
-		snprintf(buf, buf_bytes, "unknown");
-	for (size_t n = strlen(buf); n && buf[n - 1] == ' '; n--)
-		buf[n - 1] = '\0';
-	return buf;
+	if (!self)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	p->fd = open(self, flags | O_CLOEXEC);
+	if (p->fd < 0)
+		return cvb_err_set(err, -EINVAL, "cannot open %s%s: %s", p->path,
+				   flags == O_RDONLY ? "" : " for writing", strerror(errno));
+	return 0;
 }
 
-/* With a bounce buffer, the largest segment is what one mapping may have: 256 KiB. */
-static void note_device(struct cvb_run *run, dev_t dev)
+/* Fill what is not filled yet.  Marked first: what follows is no longer blank. */
+static int fill_device(struct cvb_place *p, uint64_t laid_out, bool confirmed, struct cvb_err *err)
 {
-	char sectors[32], segment[32], scheduler[64];
-
-	cvb_run_note(run,
-		     "disk: block device %s, max_sectors_kb %s, max_segment_size %s, scheduler %s",
-		     run->disk, queue_setting(dev, "max_sectors_kb", sectors, sizeof(sectors)),
-		     queue_setting(dev, "max_segment_size", segment, sizeof(segment)),
-		     queue_setting(dev, "scheduler", scheduler, sizeof(scheduler)));
-}
-
-static int open_device(struct cvb_run *run, struct cvb_place *p, const struct cvb_place_want *want,
-		       dev_t dev, struct cvb_err *err)
-{
-	uint64_t size_bytes = 0, laid_out = 0;
-	struct stat st;
 	int r = 0;
 
-	p->path = strdup(run->disk);
-	if (!p->path)
-		return cvb_err_set(err, -ENOMEM, "out of memory");
-	/* O_EXCL: the kernel refuses a device that is mounted, swapped to or part of a volume, and
-	 * nobody can mount it while we hold it; no confirmation overrides that */
-	p->fd = open(p->path, O_RDWR | O_EXCL | O_CLOEXEC);
-	if (p->fd < 0 && errno == EBUSY)
-		return cvb_err_set(err, -EINVAL, "%s is in use (mounted, swap or part of a volume)",
-				   p->path);
-	if (p->fd < 0)
-		return cvb_err_set(err, -EINVAL, "cannot open %s for writing: %s", p->path,
-				   strerror(errno));
-	if (fstat(p->fd, &st) < 0 || !S_ISBLK(st.st_mode) || st.st_rdev != dev)
-		return cvb_err_set(err, -EINVAL, "%s became another device meanwhile", p->path);
-	if (ioctl(p->fd, BLKGETSIZE64, &size_bytes) < 0)
-		return cvb_err_set(err, -errno, "cannot ask for the size of %s: %s", p->path,
-				   strerror(errno));
-	if (!want->device_confirm)
-		r = cvb_scratch_check(p->fd, size_bytes, &laid_out, err);
+	p->marked = true;
+	if (laid_out >= p->bytes)
+		return 0;
+	if (!confirmed)
+		r = cvb_scratch_blank(p->hold_fd, p->offset + laid_out, p->offset + p->bytes, err);
 	if (r < 0)
-		return cvb_err_wrap(err, r,
-				    "not writing to %s (device_confirm=%s would destroy what is on "
-				    "it)",
-				    p->path, p->path);
-	if (size_bytes < 2 * CVB_SCRATCH_EDGE_BYTES + (8 * CVB_MIB))
+		return cvb_err_wrap(err, r, "not writing to %s", p->path);
+	r = cvb_scratch_mark(p->fd, laid_out, err);
+	if (r == 0)
+		r = lay_out(p, laid_out, p->bytes, err);
+	if (r == 0)
+		r = cvb_scratch_mark(p->fd, p->bytes, err);
+	return r;
+}
+
+static int use_scratch(struct cvb_run *run, struct cvb_place *p, const struct cvb_place_want *want,
+		       uint64_t size_bytes, uint64_t laid_out, struct cvb_err *err)
+{
+	int r;
+
+	if (size_bytes < 2 * CVB_SCRATCH_EDGE_BYTES + LEAST_BYTES)
 		return cvb_err_set(err, -EINVAL, "%s is smaller than 10 MiB", p->path);
 	p->offset = CVB_SCRATCH_EDGE_BYTES;
 	p->bytes = cvb_min(want->bytes, size_bytes - 2 * CVB_SCRATCH_EDGE_BYTES);
 	p->bytes -= p->bytes % CVB_MIB;
-	if (laid_out < p->bytes) {
-		/* marked first: what follows is no longer blank */
-		r = cvb_scratch_mark(p->fd, laid_out, err);
-		if (r == 0)
-			r = lay_out(p, laid_out, p->bytes, err);
-		if (r == 0)
-			r = cvb_scratch_mark(p->fd, p->bytes, err);
-	}
+	r = open_again(p, O_RDWR, err);
+	if (r == 0)
+		r = fill_device(p, laid_out, want->confirm != NULL, err);
 	if (r < 0)
 		return r;
 	if (p->bytes < want->bytes)
 		cvb_run_note(run, "size: %s has room for %" PRIu64 " MiB only", p->path,
 			     p->bytes / CVB_MIB);
-	note_device(run, dev);
+	note_backend(run, p);
 	return 0;
+}
+
+static int open_device(struct cvb_run *run, struct cvb_place *p, const struct cvb_place_want *want,
+		       struct cvb_err *err)
+{
+	uint64_t size_bytes = 0, laid_out = 0;
+	struct cvb_err why = {0};
+	int r = hold_device(p, want->path, &size_bytes, err);
+
+	if (r < 0)
+		return r;
+	/* no confirmation is asked for what is only read, and none makes it writable */
+	if (want->writes && want->confirm)
+		return use_scratch(run, p, want, size_bytes, 0, err);
+	r = cvb_scratch_check(p->hold_fd, size_bytes, &laid_out, &why);
+	if (r == 0)
+		return use_scratch(run, p, want, size_bytes, laid_out, err);
+	if (want->writes) {
+		if (err)
+			*err = why;
+		return cvb_err_wrap(err, r,
+				    "not writing to %s (device_confirm=%s would destroy what is on "
+				    "it)",
+				    p->path, p->path);
+	}
+	r = open_again(p, O_RDONLY, err);
+	return r < 0 ? r : take_as_it_is(run, p, want, size_bytes, err);
 }
 
 int cvb_place_open(struct cvb_place *p, struct cvb_run *run, const struct cvb_place_want *want,
@@ -220,20 +316,35 @@ int cvb_place_open(struct cvb_place *p, struct cvb_run *run, const struct cvb_pl
 {
 	struct stat st;
 
-	if (!run->disk)
+	if (!want->path)
 		return cvb_err_set(err, -EOPNOTSUPP,
 				   "no disk was given: disk.fio needs a folder or a block device");
-	if (want->device_confirm && strcmp(want->device_confirm, run->disk) != 0)
+	if (want->confirm && strcmp(want->confirm, want->path) != 0)
 		return cvb_err_set(err, -EINVAL, "device_confirm = %s, but the disk is %s",
-				   want->device_confirm, run->disk);
-	if (stat(run->disk, &st) < 0)
-		return cvb_err_set(err, -EINVAL, "disk %s: %s", run->disk, strerror(errno));
+				   want->confirm, want->path);
+	if (stat(want->path, &st) < 0)
+		return cvb_err_set(err, -EINVAL, "disk %s: %s", want->path, strerror(errno));
 	if (S_ISDIR(st.st_mode))
-		return open_file(run, p, want, err);
+		return open_folder(run, p, want, err);
 	if (S_ISBLK(st.st_mode))
-		return open_device(run, p, want, st.st_rdev, err);
-	return cvb_err_set(err, -EINVAL, "disk %s is neither a folder nor a block device",
-			   run->disk);
+		return open_device(run, p, want, err);
+	if (S_ISREG(st.st_mode))
+		return open_plain_file(run, p, want, err);
+	return cvb_err_set(err, -EINVAL, "disk %s is neither a folder, a block device nor a file",
+			   want->path);
+}
+
+int cvb_place_recheck(const struct cvb_place *p, struct cvb_err *err)
+{
+	struct stat st;
+	int r;
+
+	if (!p->marked)
+		return 0;
+	if (fstat(p->fd, &st) < 0 || !S_ISBLK(st.st_mode) || st.st_rdev != p->device)
+		return cvb_err_set(err, -EINVAL, "%s became another device meanwhile", p->path);
+	r = cvb_scratch_still_marked(p->hold_fd, err);
+	return r < 0 ? cvb_err_wrap(err, r, "not writing to %s any more", p->path) : 0;
 }
 
 /* A hole reads as zero, without the disk. */
@@ -241,7 +352,7 @@ int cvb_place_verify(const struct cvb_place *p, uint64_t seed, struct cvb_err *e
 {
 	unsigned char buf[CHECK_BYTES];
 
-	for (unsigned i = 0; i < CHECKS; i++) {
+	for (unsigned i = 0; i < CHECKS && !p->read_only; i++) {
 		uint64_t at =
 			p->offset + next_random(&seed) % (p->bytes / CHECK_BYTES) * CHECK_BYTES;
 		unsigned char any = 0;
@@ -262,10 +373,10 @@ int cvb_place_verify(const struct cvb_place *p, uint64_t seed, struct cvb_err *e
 
 void cvb_place_done(struct cvb_place *p)
 {
-	if (p->made_file)
-		unlink(p->path);
 	if (p->fd >= 0)
 		close(p->fd);
+	if (p->hold_fd >= 0)
+		close(p->hold_fd);
 	free(p->path);
-	*p = (struct cvb_place){.fd = -1};
+	*p = CVB_PLACE_NONE;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "disk/scratch.h"
 
+#include "core/stop.h"
 #include "core/util.h"
 
 #include <errno.h>
@@ -13,6 +14,7 @@
 #define MARKER_BYTES 4096
 #define SPOT_BYTES   4096
 #define SPOTS	     64
+#define BLANK_CHUNK  CVB_MIB
 #define WINDOW_BYTES (128 * CVB_KIB) /* every signature's offset lies within */
 
 struct signature {
@@ -35,8 +37,15 @@ static const struct signature signatures[] = {
 	SIG(0, "XFSB", "an XFS file system"),
 	SIG(0x10040, "_BHRfS_M", "a btrfs file system"),
 	SIG(0, "LUKS\xba\xbe", "a LUKS volume"),
+	SIG(0x4000, "SKUL\xba\xbe", "the second header of a LUKS volume"),
+	SIG(3, "-FVE-FS-", "a BitLocker volume"),
+	/* LVM's label may stand in any of the first four sectors */
 	SIG(512, "LABELONE", "an LVM physical volume"),
 	SIG(0, "LABELONE", "an LVM physical volume"),
+	SIG(1024, "LABELONE", "an LVM physical volume"),
+	SIG(1536, "LABELONE", "an LVM physical volume"),
+	SIG(4096 + 24, "\xc6\x85\x73\xf6\x4e\x1a\x45\xca", "a bcache device"),
+	SIG(0, "bluestore block device", "a Ceph volume"),
 	SIG(4086, "SWAPSPACE2", "swap space"),
 	SIG(4086, "SWAP-SPACE", "swap space"),
 	SIG(65526, "SWAPSPACE2", "swap space"),
@@ -47,6 +56,10 @@ static const struct signature signatures[] = {
 	SIG(54, "FAT1", "a FAT file system"),
 	SIG(82, "FAT32", "a FAT file system"),
 	SIG(1024, "\x10\x20\xf5\xf2", "an F2FS file system"),
+	SIG(0x10034, "ReIsEr", "a ReiserFS file system"),
+	SIG(0x8000, "JFS1", "a JFS file system"),
+	SIG(0x10000, "\x01\x16\x19\x70", "a GFS2 file system"),
+	SIG(0x2000, "OCFSV2", "an OCFS2 file system"),
 	SIG(0x8001, "CD001", "an ISO 9660 file system"),
 	SIG(0, "hsqs", "a squashfs file system"),
 	SIG(0x400, "\xe2\xe1\xf5\xe0", "an EROFS file system"),
@@ -80,6 +93,22 @@ static const char *sure_signature(const unsigned char *head, size_t head_bytes)
 	if (head_bytes > 1084 && head[1080] == 0x53 && head[1081] == 0xef && head[1048] <= 6 &&
 	    !head[1049] && !head[1050] && !head[1051] && head[1082] <= 7 && !head[1083])
 		return "an ext2/3/4 file system";
+	return NULL;
+}
+
+/* What lies at the end of a device: `edge` is its last MiB. */
+static const char *tail_signature(const unsigned char *edge, uint64_t size_bytes)
+{
+	const unsigned char *end = edge + CVB_SCRATCH_EDGE_BYTES;
+	/* version 1.0 lies 8 KiB before the end, 0.90 in the last whole 64 KiB but one */
+	size_t from_end_10 = 8192 + (size_t)(size_bytes % 4096);
+	size_t from_end_090 = 65536 + (size_t)(size_bytes % 65536);
+
+	if (!memcmp(end - 512, "EFI PART", 8) || !memcmp(end - 4096, "EFI PART", 8))
+		return "the copy of a GPT partition table";
+	if (!memcmp(end - from_end_10, "\xfc\x4e\x2b\xa9", 4) ||
+	    !memcmp(end - from_end_090, "\xfc\x4e\x2b\xa9", 4))
+		return "a member of a Linux RAID";
 	return NULL;
 }
 
@@ -176,6 +205,21 @@ static int check_laid_out(int fd, uint64_t laid_out, struct cvb_err *err)
 	return 0;
 }
 
+/* RAID superblocks and the copy of a GPT lie at the end.  `edge` is room for one MiB. */
+static int check_tail(int fd, uint64_t size_bytes, unsigned char *edge, struct cvb_err *err)
+{
+	const char *found;
+	int r = read_at(fd, size_bytes - CVB_SCRATCH_EDGE_BYTES, edge, CVB_SCRATCH_EDGE_BYTES, err);
+
+	if (r < 0)
+		return r;
+	found = tail_signature(edge, size_bytes);
+	if (found)
+		return cvb_err_set(err, -EINVAL, "carries %s at its end", found);
+	return must_be_zero(edge, 0, CVB_SCRATCH_EDGE_BYTES, size_bytes - CVB_SCRATCH_EDGE_BYTES,
+			    err);
+}
+
 int cvb_scratch_check(int fd, uint64_t size_bytes, uint64_t *ret_laid_out, struct cvb_err *err)
 {
 	_cleanup_free_ unsigned char *edge = NULL;
@@ -201,11 +245,7 @@ int cvb_scratch_check(int fd, uint64_t size_bytes, uint64_t *ret_laid_out, struc
 	r = must_be_zero(edge, from, CVB_SCRATCH_EDGE_BYTES, 0, err);
 	if (r < 0)
 		return r;
-	/* RAID superblocks and the copy of a GPT lie at the end */
-	r = read_at(fd, size_bytes - CVB_SCRATCH_EDGE_BYTES, edge, CVB_SCRATCH_EDGE_BYTES, err);
-	if (r == 0)
-		r = must_be_zero(edge, 0, CVB_SCRATCH_EDGE_BYTES,
-				 size_bytes - CVB_SCRATCH_EDGE_BYTES, err);
+	r = check_tail(fd, size_bytes, edge, err);
 	laid_out = cvb_min(laid_out, size_bytes - 2 * CVB_SCRATCH_EDGE_BYTES);
 	if (r == 0)
 		r = check_laid_out(fd, laid_out, err);
@@ -217,6 +257,44 @@ int cvb_scratch_check(int fd, uint64_t size_bytes, uint64_t *ret_laid_out, struc
 		return r;
 	*ret_laid_out = laid_out;
 	return 0;
+}
+
+int cvb_scratch_blank(int fd, uint64_t from, uint64_t to, struct cvb_err *err)
+{
+	_cleanup_free_ unsigned char *buf = malloc(BLANK_CHUNK);
+
+	if (!buf)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	while (from < to) {
+		size_t bytes = (size_t)cvb_min(BLANK_CHUNK, to - from);
+		int r;
+
+		if (cvb_stop_requested())
+			return cvb_err_set(err, -EINTR, "interrupted while looking for data");
+		r = read_at(fd, from, buf, bytes, err);
+		if (r == 0)
+			r = must_be_zero(buf, 0, bytes, from, err);
+		if (r < 0)
+			return r;
+		from += bytes;
+	}
+	return 0;
+}
+
+int cvb_scratch_still_marked(int fd, struct cvb_err *err)
+{
+	_cleanup_free_ unsigned char *edge = malloc(CVB_SCRATCH_EDGE_BYTES);
+	uint64_t laid_out;
+	int r;
+
+	if (!edge)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	r = read_at(fd, 0, edge, CVB_SCRATCH_EDGE_BYTES, err);
+	if (r < 0)
+		return r;
+	if (!read_marker(edge, &laid_out))
+		return cvb_err_set(err, -EINVAL, "no longer carries our marker");
+	return must_be_zero(edge, MARKER_BYTES, CVB_SCRATCH_EDGE_BYTES, 0, err);
 }
 
 int cvb_scratch_mark(int fd, uint64_t laid_out_bytes, struct cvb_err *err)

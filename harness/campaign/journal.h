@@ -22,7 +22,8 @@
  *                start_ns, host_ns (as the host saw it, asking included), duration_ns (by
  *                the arm's own clock), values […] in the order of series (null: not finite),
  *                shortest_ns, steal_ratio|null, steal_ns, throttles|null, swiotlb {nslabs, used,
- *                used_hiwater}|null
+ *                used_hiwater, full (complaints of the kernel during the sample), max_sectors_kb,
+ *                max_segment_size_bytes (of a disk benchmark's disk)}|null; each key where known
  *   round        bench, round: every arm has been measured in it; the fsync point
  *   bench_end    bench: all its rounds are done in this attempt
  *   arm_end      arm, swiotlb {…}|null, reason|null: a non-null reason makes the arm's samples of

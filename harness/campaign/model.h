@@ -60,6 +60,7 @@ struct cvb_model_arm {
 	size_t n_boots;
 	uint64_t swiotlb_slabs;	     /* pool size in 2 KiB slots, 0: none or unknown */
 	uint64_t swiotlb_used_slabs; /* highest use seen, in slots */
+	uint64_t swiotlb_full;	     /* times its kernel said in a sample that the pool is full */
 };
 
 /* One benchmark on one arm, all counted attempts together. */

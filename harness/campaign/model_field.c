@@ -7,6 +7,9 @@
 #include <stdarg.h>
 #include <string.h>
 
+/* More in one sample is no count (client.c lets no more through). */
+#define SWIOTLB_FULL_MAX 1000000
+
 int cvb_model_bad(const struct cvb_model_reader *r, const char *field, const char *fmt, ...)
 {
 	char what[200];
@@ -160,12 +163,14 @@ int cvb_model_get_session(const struct cvb_model_reader *r, unsigned *ret_sessio
 	return e;
 }
 
-/* {nslabs, used, used_hiwater} of a line, or null: keep the highest. */
+/* {nslabs, used, used_hiwater, full, …} of a line, or null: keep the highest, and the sum of full.
+ */
 int cvb_model_note_swiotlb(const struct cvb_model_reader *r, struct cvb_model_arm *a)
 {
 	const json_t *v = json_object_get(r->line, "swiotlb");
 	const json_t *slabs = json_object_get(v, "nslabs");
 	const json_t *used = json_object_get(v, "used_hiwater");
+	const json_t *full = json_object_get(v, "full");
 
 	if (v && !json_is_null(v) && !json_is_object(v))
 		return cvb_model_bad(r, "swiotlb", "an object or null is wanted");
@@ -174,5 +179,8 @@ int cvb_model_note_swiotlb(const struct cvb_model_reader *r, struct cvb_model_ar
 	if (json_is_integer(used) && json_integer_value(used) > 0)
 		a->swiotlb_used_slabs =
 			cvb_max(a->swiotlb_used_slabs, (uint64_t)json_integer_value(used));
+	if (json_is_integer(full) && json_integer_value(full) > 0 &&
+	    json_integer_value(full) <= SWIOTLB_FULL_MAX)
+		a->swiotlb_full += (uint64_t)json_integer_value(full);
 	return 0;
 }

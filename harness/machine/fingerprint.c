@@ -3,6 +3,7 @@
 
 #include "core/file.h"
 #include "core/util.h"
+#include "machine/swiotlb.h"
 #include "machine/tee.h"
 #include "measure/memory.h"
 #include "version.h"
@@ -117,24 +118,6 @@ static json_t *memory_json(void)
 	set_line(mem, "thp", "/sys/kernel/mm/transparent_hugepage/enabled");
 	set_u64(mem, "huge_2m_pages", "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages");
 	return mem;
-}
-
-json_t *cvb_swiotlb(void)
-{
-	static const struct {
-		const char *key, *path;
-	} files[] = {{"nslabs", "/sys/kernel/debug/swiotlb/io_tlb_nslabs"},
-		     {"used", "/sys/kernel/debug/swiotlb/io_tlb_used"},
-		     {"used_hiwater", "/sys/kernel/debug/swiotlb/io_tlb_used_hiwater"}};
-	json_t *obj = json_object();
-
-	for (size_t i = 0; i < CVB_ARRAY_LEN(files); i++)
-		set_u64(obj, files[i].key, files[i].path);
-	if (json_object_size(obj) == 0) {
-		json_decref(obj);
-		return json_null();
-	}
-	return obj;
 }
 
 static unsigned numa_nodes(void)

@@ -21,12 +21,6 @@ json_t *cvb_fingerprint(void);
 /* {"version","git","compiler"}: the program itself.  New reference. */
 json_t *cvb_tool_json(void);
 
-/*
- * The kernel's bounce-buffer pool: {"nslabs","used","used_hiwater"} in slots of 2 KiB from debugfs,
- * or JSON null where it is not to be read.  New reference.
- */
-json_t *cvb_swiotlb(void);
-
 /* True where the CPU itself can run hardware-assisted guests (vmx or svm flag). */
 bool cvb_cpu_has_virt(void);
 

@@ -8,6 +8,7 @@
 #include "stats/describe.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -140,13 +141,15 @@ static void flatten(struct env_table *t, size_t arm, const char *prefix, const j
 /* Share of the pool's 2 KiB slots that was in use at most. */
 static char *swiotlb_text(const struct cvb_model_arm *a)
 {
-	char pool[40], used[40];
+	char pool[40], used[40], full[80] = "";
 
 	if (!a->swiotlb_slabs)
 		return strdup("-");
-	return cvb_strf("%s of %s",
+	if (a->swiotlb_full)
+		snprintf(full, sizeof(full), "; full at least %" PRIu64 " times", a->swiotlb_full);
+	return cvb_strf("%s of %s%s",
 			cvb_bytes_text(a->swiotlb_used_slabs * 2 * CVB_KIB, used, sizeof(used)),
-			cvb_bytes_text(a->swiotlb_slabs * 2 * CVB_KIB, pool, sizeof(pool)));
+			cvb_bytes_text(a->swiotlb_slabs * 2 * CVB_KIB, pool, sizeof(pool)), full);
 }
 
 static char *boot_text(const struct cvb_model_arm *a)

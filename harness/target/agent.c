@@ -6,12 +6,14 @@
 #include "core/proc.h"
 #include "core/util.h"
 #include "machine/fingerprint.h"
+#include "machine/swiotlb.h"
 #include "measure/runner.h"
 #include "target/wire.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -24,6 +26,8 @@ struct agent {
 	struct cvb_wire wire;
 	struct cvb_runner *runner; /* the open benchmark or NULL */
 	json_t *setup_args;	   /* kept: the runner borrows texts from it */
+	const char *disk;	   /* in setup_args, if the benchmark uses it; or NULL */
+	uint64_t swiotlb_full;	   /* of all samples since setup */
 	bool ending;
 };
 
@@ -51,6 +55,8 @@ static void drop_runner(struct agent *a)
 	a->runner = cvb_runner_close(a->runner);
 	json_decref(a->setup_args);
 	a->setup_args = NULL;
+	a->disk = NULL;
+	a->swiotlb_full = 0;
 }
 
 /* JSON must be UTF-8; what a program prints, or a path, need not be. */
@@ -99,6 +105,8 @@ static int op_setup(struct agent *a, const json_t *args, json_t **ret, struct cv
 	if (!bench)
 		return -EINVAL;
 	a->setup_args = json_deep_copy(args);
+	if (bench->flags & CVB_BENCH_NEEDS_DISK)
+		a->disk = text_arg(a->setup_args, "disk");
 
 	struct cvb_runner_opts opts = {.options = json_object_get(a->setup_args, "options"),
 				       .gpu = text_arg(a->setup_args, "gpu"),
@@ -222,9 +230,26 @@ static json_t *finite_or_null(double v)
 	return isfinite(v) ? json_real(v) : json_null();
 }
 
+/* The runner's notes, and ours about a pool that ran out.  New reference. */
+static json_t *notes_with_full(struct agent *a, const json_t *swiotlb)
+{
+	json_int_t full = json_integer_value(json_object_get(swiotlb, "full"));
+	json_t *notes = json_copy((json_t *)(uintptr_t)cvb_runner_notes(a->runner));
+
+	a->swiotlb_full += full > 0 ? (uint64_t)full : 0;
+	if (notes && a->swiotlb_full)
+		json_array_append_new(
+			notes, json_sprintf("the kernel said at least %" PRIu64
+					    " times that the swiotlb buffer is full: transfers "
+					    "waited for room",
+					    a->swiotlb_full));
+	return notes ? notes : json_array();
+}
+
 static int op_sample(struct agent *a, const json_t *args, json_t **ret, struct cvb_err *err)
 {
 	_cleanup_free_ uint64_t *iters = NULL;
+	struct cvb_swiotlb_watch watch;
 	struct cvb_sample s = {0};
 	size_t n;
 	int r = need_runner(a, err);
@@ -238,24 +263,29 @@ static int op_sample(struct agent *a, const json_t *args, json_t **ret, struct c
 	s.ns = calloc(cvb_runner_cases(a->runner), sizeof(*s.ns));
 	if (!s.value || !s.ns)
 		r = cvb_err_set(err, -ENOMEM, "out of memory");
+	cvb_swiotlb_watch_start(&watch);
+
 	uint64_t start_ns = cvb_now_ns();
 
 	if (r == 0)
 		r = cvb_runner_sample(a->runner, iters, &s, err);
+
+	uint64_t duration_ns = cvb_now_ns() - start_ns;
+	_cleanup_json_ json_t *swiotlb = cvb_swiotlb_watch_end(&watch, a->disk);
+
 	if (r == 0) {
 		json_t *values = json_array();
 
 		for (size_t i = 0; i < n; i++)
 			json_array_append_new(values, finite_or_null(s.value[i]));
 		*ret = json_pack(
-			"{s:o, s:I, s:I, s:o, s:I, s:o, s:o, s:O}", "values", values, "duration_ns",
-			(json_int_t)(cvb_now_ns() - start_ns), "shortest_ns",
-			(json_int_t)s.shortest_ns, "steal_ratio",
+			"{s:o, s:I, s:I, s:o, s:I, s:o, s:O, s:o}", "values", values, "duration_ns",
+			(json_int_t)duration_ns, "shortest_ns", (json_int_t)s.shortest_ns,
+			"steal_ratio",
 			s.health.steal_ratio < 0 ? json_null() : json_real(s.health.steal_ratio),
 			"steal_ns", (json_int_t)s.health.steal_ns, "throttles",
 			s.health.throttles < 0 ? json_null() : json_integer(s.health.throttles),
-			"swiotlb", cvb_swiotlb(), "notes",
-			(json_t *)(uintptr_t)cvb_runner_notes(a->runner));
+			"swiotlb", swiotlb, "notes", notes_with_full(a, swiotlb));
 	}
 	free(s.value);
 	free(s.ns);

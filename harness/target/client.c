@@ -456,18 +456,27 @@ int cvb_remote_warm_up(struct cvb_client *c, struct cvb_remote *remote, uint64_t
 	return 0;
 }
 
-/* Slots of the swiotlb pool: only the known keys, only whole numbers. */
+/* The swiotlb pool: only the known keys, only whole numbers that they can have. */
 static json_t *take_swiotlb(const json_t *s)
 {
-	static const char *const keys[] = {"nslabs", "used", "used_hiwater"};
+	static const struct {
+		const char *key;
+		json_int_t max;
+	} rows[] = {{"nslabs", (json_int_t)1 << 40},	   {"used", (json_int_t)1 << 40},
+		    {"used_hiwater", (json_int_t)1 << 40}, {"full", 1000000},
+		    {"max_sectors_kb", UINT32_MAX},	   {"max_segment_size_bytes", UINT32_MAX}};
 	json_t *taken;
 
 	if (!json_is_object(s))
 		return json_null();
 	taken = json_object();
-	for (size_t i = 0; i < CVB_ARRAY_LEN(keys); i++)
-		if (json_is_integer(json_object_get(s, keys[i])))
-			json_object_set(taken, keys[i], json_object_get(s, keys[i]));
+	for (size_t i = 0; i < CVB_ARRAY_LEN(rows); i++) {
+		json_t *v = json_object_get(s, rows[i].key);
+
+		if (json_is_integer(v) && json_integer_value(v) >= 0 &&
+		    json_integer_value(v) <= rows[i].max)
+			json_object_set(taken, rows[i].key, v);
+	}
 	return taken;
 }
 

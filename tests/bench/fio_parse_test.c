@@ -36,16 +36,78 @@ static void test_real_document(void **state)
 
 	(void)state;
 	assert_int_equal(cvb_fio_parse(text, "", two, 2, ret, &err), 0);
-	assert_float_equal(ret[1].iops, 17333.333333, 1e-6);
-	assert_float_equal(ret[1].bandwidth_bytes_per_s, 70997333, 1e-6);
-	assert_float_equal(ret[1].clat_mean_ns, 35626.587104, 1e-6);
-	assert_float_equal(ret[1].clat_p50_ns, 36096, 1e-6);
-	assert_float_equal(ret[1].clat_p99_ns, 52480, 1e-6);
-	assert_int_equal(ret[1].total_ios, 884);
-	assert_float_equal(ret[0].iops, 43901.960784, 1e-6);
-	assert_float_equal(ret[0].bandwidth_bytes_per_s, 5754317803, 1e-6);
-	assert_float_equal(ret[0].clat_p99_ns, 1122304, 1e-6);
-	assert_int_equal(ret[0].io_bytes, 293470208);
+	assert_float_equal(ret[1].iops, 12823.529412, 1e-6);
+	assert_float_equal(ret[1].bandwidth_bytes_per_s, 52525176, 1e-6);
+	assert_float_equal(ret[1].clat.mean_ns, 60691.025994, 1e-6);
+	assert_float_equal(ret[1].clat.p50_ns, 35072, 1e-6);
+	assert_float_equal(ret[1].clat.p99_ns, 124416, 1e-6);
+	assert_float_equal(ret[1].clat.p999_ns, 4112384, 1e-6);
+	assert_float_equal(ret[1].cpu_ratio, 0.26, 1e-9);
+	assert_float_equal(ret[1].fsync.p50_ns, 0, 0);
+	assert_int_equal(ret[1].total_ios, 654);
+	assert_float_equal(ret[0].iops, 15673.076923, 1e-6);
+	assert_float_equal(ret[0].bandwidth_bytes_per_s, 2054301538, 1e-6);
+	assert_float_equal(ret[0].clat.p999_ns, 3620864, 1e-6);
+	assert_float_equal(ret[0].cpu_ratio, 0.31372549, 1e-9);
+	assert_int_equal(ret[0].io_bytes, 106823680);
+}
+
+static const struct cvb_fio_want mixed_and_fsync[] = {
+	{.job = "mixed-4k-32", .write = false, .block_bytes = 4096, .depth = 32},
+	{.job = "mixed-4k-32", .write = true, .block_bytes = 4096, .depth = 32},
+	{.job = "fsync-4k-1", .write = true, .fsync = true, .block_bytes = 4096, .depth = 1},
+};
+
+/* Both directions of one job, and the latencies of its syncs. */
+static void test_mixed_and_fsync(void **state)
+{
+	_cleanup_free_ char *text = fixture_read("fio-mixed-fsync.json");
+	struct cvb_fio_result ret[3] = {0};
+	struct cvb_err err = {0};
+
+	(void)state;
+	assert_int_equal(cvb_fio_parse(text, "", mixed_and_fsync, 3, ret, &err), 0);
+	assert_float_equal(ret[0].iops, 33000, 1e-6);
+	assert_float_equal(ret[0].clat.p99_ns, 4423680, 1e-6);
+	assert_float_equal(ret[1].iops, 14431.372549, 1e-6);
+	assert_float_equal(ret[1].clat.p999_ns, 4554752, 1e-6);
+	assert_float_equal(ret[1].cpu_ratio, 0.32, 1e-9);
+	assert_float_equal(ret[2].iops, 313.72549, 1e-6);
+	assert_float_equal(ret[2].fsync.mean_ns, 3120564.5, 1e-6);
+	assert_float_equal(ret[2].fsync.p50_ns, 3391488, 1e-6);
+	assert_float_equal(ret[2].fsync.p99_ns, 8093696, 1e-6);
+	assert_float_equal(ret[2].fsync.p999_ns, 8093696, 1e-6);
+}
+
+/* Syncs that did not happen, or whose latencies fio did not tell. */
+static void test_hostile_fsync(void **state)
+{
+	static const struct {
+		const char *from, *to, *says;
+	} rows[] = {{"\"sync\" : {", "\"synced\" : {", "sync is missing"},
+		    {"\"sync\" : {", "\"sync\" : 1, \"x\" : {", "sync is not an object"},
+		    {"\"total_ios\" : 16", "\"total_ios\" : 0", "sync: not one was completed"},
+		    {"\"lat_ns\"", "\"lat\"", "sync.lat_ns is missing"},
+		    {"\"percentile\"", "\"p\"", "sync.lat_ns.percentile is missing"}};
+	_cleanup_free_ char *good = fixture_read("fio-mixed-fsync.json");
+	/* the last "sync" of the document is that of the job that syncs */
+	const char *last = strstr(good, "\"sync\"");
+
+	(void)state;
+	for (const char *p = last; (p = strstr(p + 1, "\"sync\""));)
+		last = p;
+
+	_cleanup_free_ char *head = strndup(good, (size_t)(last - good));
+
+	for (size_t i = 0; i < CVB_ARRAY_LEN(rows); i++) {
+		_cleanup_free_ char *tail = spoil(last, "\"sync\"", rows[i].from, rows[i].to);
+		_cleanup_free_ char *bad = cvb_strf("%s%s", head, tail);
+		struct cvb_fio_result ret[3];
+		struct cvb_err err = {0};
+
+		assert_int_equal(cvb_fio_parse(bad, NULL, mixed_and_fsync, 3, ret, &err), -EBADMSG);
+		assert_says(&err, rows[i].says);
+	}
 }
 
 static void test_text_before_the_document(void **state)
@@ -149,7 +211,14 @@ static void test_hostile(void **state)
 	refuses("\"clat_ns\"", "\"percentile\"", "\"percentiles\"", -EBADMSG,
 		"clat_ns.percentile is missing");
 	refuses("\"clat_ns\"", "\"99.000000\" : ", "\"99.000000\" : 1, \"x\" : ", -EBADMSG,
-		"50th is above");
+		"50.00 is above 99.00");
+	refuses("\"clat_ns\"", "\"99.900000\"", "\"99.99\"", -EBADMSG, "99.900000 is missing");
+	refuses("\"clat_ns\"", "\"99.900000\" : ", "\"99.900000\" : 1, \"x\" : ", -EBADMSG,
+		"99.00 is above 99.90");
+	refuses("\"jobs\"", "\"usr_cpu\" : ", "\"usr_cpu\" : null, \"x\" : ", -EBADMSG,
+		"usr_cpu is not a number");
+	refuses("\"jobs\"", "\"sys_cpu\" : ", "\"sys_cpu\" : -", -EBADMSG, "sys_cpu");
+	refuses("\"jobs\"", "\"sys_cpu\"", "\"cpu\"", -EBADMSG, "sys_cpu is missing");
 	refuses("\"jobs\"", "\"read\" :", "\"reads\" :", -EBADMSG, "randread-4k-1.read is missing");
 	refuses("\"jobs\"", "write-128k-32", "randread-4k-1", -EBADMSG, "there twice");
 	refuses("\"jobs\"", "randread-4k-1", "other", -EBADMSG, "randread-4k-1 is missing");
@@ -190,6 +259,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_real_document),
+		cmocka_unit_test(test_mixed_and_fsync),
+		cmocka_unit_test(test_hostile_fsync),
 		cmocka_unit_test(test_text_before_the_document),
 		cmocka_unit_test(test_failed_job),
 		cmocka_unit_test(test_no_transfer),

@@ -51,6 +51,18 @@ static const struct sign signs[] = {
 	SIGN("swap", 4096 - 10, "SWAPSPACE2"),
 	SIGN("ISO", 32769, "CD001"),
 	SIGN("NTFS", 3, "NTFS    "),
+	SIGN("LVM", 1536, "LABELONE"),
+	SIGN("LUKS", 0x4000, "SKUL\xba\xbe"),
+	SIGN("BitLocker", 3, "-FVE-FS-"),
+	SIGN("bcache", 0x1018, "\xc6\x85\x73\xf6\x4e\x1a\x45\xca"),
+	SIGN("Ceph", 0, "bluestore block device"),
+	SIGN("ReiserFS", 65536 + 52, "ReIsEr2Fs"),
+	SIGN("JFS", 32768, "JFS1"),
+	SIGN("GFS2", 65536, "\x01\x16\x19\x70"),
+	SIGN("OCFS2", 8192, "OCFSV2"),
+	SIGN("copy of a GPT", SIZE_BYTES - 512, "EFI PART"),
+	SIGN("RAID", SIZE_BYTES - 8192, "\xfc\x4e\x2b\xa9"),
+	SIGN("RAID", SIZE_BYTES - 65536, "\xfc\x4e\x2b\xa9"),
 	SIGN("RAID", 4096, "\xfc\x4e\x2b\xa9"),
 };
 
@@ -116,6 +128,39 @@ static void test_data_in_the_middle(void **state)
 	put(fd, data, CVB_MIB, 4 * CVB_MIB);
 	assert_int_equal(cvb_scratch_check(fd, SIZE_BYTES, &laid_out, &err), -EINVAL);
 	assert_says(&err, "data of unknown kind");
+}
+
+/* Between the places that are looked at, one byte in the region to be overwritten. */
+static void test_every_byte_of_the_region(void **state)
+{
+	_cleanup_close_ int fd = blank();
+	struct cvb_err err = {0};
+	uint64_t laid_out = 0;
+
+	(void)state;
+	put(fd, "x", 1, 5 * CVB_MIB + 77777);
+	assert_int_equal(cvb_scratch_check(fd, SIZE_BYTES, &laid_out, &err), 0);
+	assert_int_equal(cvb_scratch_blank(fd, CVB_MIB, 5 * CVB_MIB + 77777, &err), 0);
+	assert_int_equal(cvb_scratch_blank(fd, CVB_MIB, 7 * CVB_MIB, &err), -EINVAL);
+	assert_says(&err, "byte 5320657)");
+}
+
+/* What a look right before each use sees. */
+static void test_still_marked(void **state)
+{
+	_cleanup_close_ int fd = blank();
+	struct cvb_err err = {0};
+
+	(void)state;
+	assert_int_equal(cvb_scratch_still_marked(fd, &err), -EINVAL);
+	assert_int_equal(cvb_scratch_mark(fd, 3 * CVB_MIB, &err), 0);
+	assert_int_equal(cvb_scratch_still_marked(fd, &err), 0);
+	put(fd, "\x53\xef", 2, 65536 + 1080);
+	assert_int_equal(cvb_scratch_still_marked(fd, &err), -EINVAL);
+	assert_int_equal(cvb_scratch_mark(fd, 3 * CVB_MIB, &err), 0);
+	put(fd, "XFSB", 4, 0);
+	assert_int_equal(cvb_scratch_still_marked(fd, &err), -EINVAL);
+	assert_says(&err, "no longer carries our marker");
 }
 
 static void test_blank_then_marked(void **state)
@@ -214,6 +259,8 @@ int main(void)
 		cmocka_unit_test(test_more_telling_first),
 		cmocka_unit_test(test_unknown_data),
 		cmocka_unit_test(test_data_in_the_middle),
+		cmocka_unit_test(test_every_byte_of_the_region),
+		cmocka_unit_test(test_still_marked),
 		cmocka_unit_test(test_blank_then_marked),
 		cmocka_unit_test(test_spoilt_marker),
 		cmocka_unit_test(test_marker_claims_too_much),
