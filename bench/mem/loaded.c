@@ -362,7 +362,7 @@ static void load_memory(struct loaded_state *s, struct background *b, enum traff
 	__m128i *from = b->mem.p, *to = from + b->bursts_each * vectors;
 	uint64_t n = 0, sum = 0;
 
-	while (!atomic_load_explicit(&s->over, memory_order_acquire)) {
+	do {
 		if (traffic == COPY)
 			copy_burst(to + at * vectors, from + at * vectors);
 		else
@@ -371,7 +371,7 @@ static void load_memory(struct loaded_state *s, struct background *b, enum traff
 		at = at + 1 < b->bursts_each ? at + 1 : 0;
 		if (delay)
 			wait_cycles(delay);
-	}
+	} while (!atomic_load_explicit(&s->over, memory_order_acquire));
 	b->batch_done = n;
 	b->done += n;
 	b->sum += sum;
