@@ -335,7 +335,7 @@ static int run_sessions(struct campaign *c, struct cvb_err *err)
 	if (n == c->profile->sessions)
 		return end(c, 0, err);
 	cvb_progress_end();
-	cvb_info("every gate is decided after %" PRIu64 " of at most %" PRIu64 " sessions", n,
+	cvb_info("no gate waits for more after %" PRIu64 " of at most %" PRIu64 " sessions", n,
 		 c->profile->sessions);
 	return end(c, n, err);
 }

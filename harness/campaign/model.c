@@ -31,6 +31,7 @@ static void bench_done(struct cvb_model_bench *b)
 
 		free(c->reason);
 		free(c->invalid);
+		free(c->changed);
 		json_decref(c->options);
 		json_decref(c->notes);
 		json_decref(c->iters);

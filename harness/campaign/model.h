@@ -71,6 +71,7 @@ struct cvb_model_cell {
 			*/
 	bool emulated;
 	bool deterministic;
+	char *changed; /* in which session it ran with other threads or options than before; NULL */
 	json_t *options; /* borrowed nowhere: own references, of the latest session; NULL */
 	json_t *notes;
 	json_t *iters;

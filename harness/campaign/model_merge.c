@@ -117,6 +117,19 @@ static void add_steal(struct steal *st, const struct cvb_slot_arm *a, const stru
 	}
 }
 
+/* Threads and options are those of the first session, or the sessions did not do the same work. */
+static int watch_change(struct cvb_model_cell *cell, const struct cvb_slot_arm *a, unsigned session)
+{
+	bool workers = cell->workers && a->workers != cell->workers;
+
+	if (cell->changed || !cell->options || (!workers && json_equal(cell->options, a->options)))
+		return 0;
+	cell->changed = workers ? cvb_strf("%u threads in session %u, %u before", a->workers,
+					   session, cell->workers)
+				: cvb_strf("other options in session %u than before", session);
+	return cell->changed ? 0 : -ENOMEM;
+}
+
 static void keep_meta(struct cvb_model_cell *cell, const struct cvb_slot_arm *a)
 {
 	cell->emulated = cell->emulated || a->emulated;
@@ -165,6 +178,8 @@ static int merge_cell(struct cvb_model *m, const struct cvb_slots *slots, unsign
 
 		if (!a || a->outcome == CVB_MODEL_NONE)
 			continue;
+		if (a->options && watch_change(cell, a, session) < 0)
+			return -ENOMEM;
 		keep_meta(cell, a);
 		if (merge_outcome(m, cell, a, session) < 0)
 			return -ENOMEM;

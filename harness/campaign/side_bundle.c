@@ -10,6 +10,7 @@
 #include "report/bundle.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <string.h>
 
@@ -18,8 +19,7 @@ struct loader {
 	const struct cvb_model *m;
 	int per;	/* index of the arm that values are relative to, or -1 */
 	double *values; /* room for the longest series */
-	struct cvb_pair *pairs;
-	size_t voided; /* samples of the series at hand that something disturbed */
+	size_t voided;	/* samples of the series at hand that something disturbed */
 	struct cvb_err *err;
 };
 
@@ -43,66 +43,41 @@ static int add_plain(struct loader *l, struct cvb_side_series *s, const struct c
 	return 0;
 }
 
-static bool before(const struct cvb_model_point *a, const struct cvb_model_point *b)
-{
-	return a->session != b->session ? a->session < b->session : a->round < b->round;
-}
-
-/* The rounds that both arms have, as pairs. */
-static size_t pair_up(struct loader *l, const struct cvb_model_points *p,
-		      const struct cvb_model_points *ref)
-{
-	size_t n = 0;
-
-	for (size_t i = 0, k = 0; i < p->n && k < ref->n;) {
-		const struct cvb_model_point *a = &p->v[i], *b = &ref->v[k];
-
-		if (before(a, b)) {
-			i++;
-		} else if (before(b, a)) {
-			k++;
-		} else {
-			if (a->disturbed || b->disturbed)
-				l->voided++;
-			else
-				l->pairs[n++] =
-					(struct cvb_pair){a->session, a->round, b->value, a->value};
-			i++;
-			k++;
-		}
-	}
-	return n;
-}
-
 /* What each session says of the arm relative to the other: pairs, rounds seconds apart. */
 static int add_relative(struct loader *l, struct cvb_side_series *s,
 			const struct cvb_model_series *ms, unsigned arm)
 {
-	size_t n = pair_up(l, &ms->points[arm], &ms->points[l->per]), at = 0;
 	bool lower = ms->better == CVB_LOWER_IS_BETTER;
+	struct cvb_matched pairs;
 	struct cvb_sessions z = {0};
 	struct cvb_err why = {0};
-	int r;
+	size_t at = 0;
+	int r = cvb_verdict_match(ms, l->per, (int)arm, UINT_MAX, CVB_MATCH_UNDISTURBED, &pairs,
+				  l->err);
 
-	s->samples = n;
-	if (!n)
-		return 0;
-	r = cvb_sessions_make(&z, l->pairs, n, lower, CVB_RATIO_LOCATION, CVB_PAIRING_PAIR, &why);
+	if (r < 0)
+		return r;
+	l->voided = pairs.voided;
+	s->samples = pairs.n;
+	r = pairs.n ? cvb_sessions_make(&z, pairs.v, pairs.n, lower, CVB_RATIO_LOCATION,
+					pairs.pairing, &why)
+		    : 0;
 	if (r == -EINVAL) {
 		char text[256];
 
 		cvb_err_text(&why, text, sizeof(text));
 		cvb_side_spoil_series(s, "%s", text);
-		return 0;
+		r = 0;
 	}
 	for (unsigned i = 0; r == 0 && i < z.n; i++) {
 		uint64_t hash = CVB_SIDE_HASH_START;
 
 		for (unsigned k = 0; k < z.rounds[i]; k++, at++)
-			hash = cvb_side_hash(hash, &l->pairs[at].base, 2 * sizeof(double));
+			hash = cvb_side_hash(hash, &pairs.v[at].base, 2 * sizeof(double));
 		r = cvb_side_add_value(s, z.z[i], hash);
 	}
 	cvb_sessions_done(&z);
+	cvb_matched_done(&pairs);
 	return r;
 }
 
@@ -300,8 +275,7 @@ static int add_arms(struct loader *l)
 		for (size_t a = 0; a < l->m->n_arms; a++)
 			most = cvb_max(most, l->m->series[i]->points[a].n);
 	l->values = calloc(most, sizeof(*l->values));
-	l->pairs = calloc(most, sizeof(*l->pairs));
-	if (!l->values || !l->pairs)
+	if (!l->values)
 		r = -ENOMEM;
 	for (unsigned a = 0; r == 0 && a < l->m->n_arms; a++) {
 		if (l->m->arms[a].aa_of)
@@ -312,7 +286,6 @@ static int add_arms(struct loader *l)
 			r = add_arm(l, a);
 	}
 	free(l->values);
-	free(l->pairs);
 	return r < 0 ? cvb_err_set(l->err, r, "out of memory comparing %s", l->side->path) : 0;
 }
 

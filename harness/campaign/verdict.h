@@ -9,11 +9,13 @@
  *           rounds, rounds_voided, pairing, series, labels, verdict, reason, sessions_needed,
  *           next_look}]
  *   reported [the same without margin and verdict]    gates of kind "report": never decide anything
- *   failures [{id, p_value, p_holm, significant}]     every gate that failed: its one-sided p value
- *                                                     against "at least the margin", and that value
- *                                                     adjusted by Holm over all judged gates
- *   aa [{arm, base, metric, params, series, ratio, lower, upper, confidence, sessions, rounds,
- *        excludes_one}]                               one per metric: the worst of its series
+ *   failures [{id, p_value, p_holm, significant}]     every gate that failed: the one-sided p value
+ *                                                     (t) of its worst series against "the gate
+ *                                                     holds", and that value adjusted by Holm over
+ *                                                     every series that a gate judged; null where
+ *                                                     a virtual clock leaves nothing to chance
+ *   aa [{arm, base, metric, params, series, series_excluding_one, ratio, lower, upper, confidence,
+ *        sessions, rounds, excludes_one}]             one per metric: the worst of its series
  *
  * Numbers that do not exist are null.  A gate whose metric and params match several series judges
  * all of them and shows the worst one; the reason names it.
@@ -22,18 +24,22 @@
  * Kinds, looks and their confidence: stats/gate.h.  `pairing` is what was achieved, not what was
  * planned.  `next_look` is the number of sessions at which an undecided gate is judged again.
  *
- *   PASS          the lower bound of arm / base is at least the margin (equivalence: both bounds
- *                 inside)
- *   FAIL          the upper bound is below the margin (equivalence: the bounds are outside)
- *   INCONCLUSIVE  neither; the reason says how many sessions would probably decide.  Also where an
- * arm reached no steady state in most sessions INVALID       the measurement must not be believed:
- * an A/A arm that differs from itself (its 99 % interval excludes 1), or from 5 sessions on is so
- * noisy that the interval's half-width exceeds half of the gate's tolerance; an untrusted or failed
- *                 benchmark, a voided arm, impossible values; more than CVB_VOIDED_LIMIT of the
- *                 rounds voided by steal, throttling or their clocks, or more than
- * CVB_STEAL_LIMIT_RATIO steal in the others; a clock that runs more than CVB_CLOCK_LIMIT_RATIO
- * wrong or is too slow to read UNSUPPORTED   an arm or benchmark cannot run here; the reason is
- * passed on
+ * PASS, FAIL and INCONCLUSIVE are said by the bounds.  INCONCLUSIVE is also a gate
+ *   - of which an arm reached no steady state in most sessions
+ *   - whose verdict would be another with the rounds back in that steal or throttling voided
+ *
+ * INVALID means that the measurement must not be believed:
+ *   - an A/A arm differs from itself: its interval, 99 % for all A/A series together, excludes 1;
+ *     or its noise exceeds the gate's tolerance (verdict_aa.c)
+ *   - a benchmark is untrusted or failed, an arm was voided, a value is impossible
+ *   - threads or options are not the same in both arms or in all sessions; kvm and tcg
+ *   - more than CVB_VOIDED_LIMIT of the rounds were voided by steal, throttling or their clocks, or
+ *     there is more than CVB_STEAL_LIMIT_RATIO steal in the others
+ *   - a clock runs more than CVB_CLOCK_LIMIT_RATIO wrong or is too slow to read
+ * All of this is asked of the sessions up to the look that decided, but for steal, clocks, threads
+ * and steady states, which are told for an arm as a whole.
+ *
+ * UNSUPPORTED: an arm or benchmark cannot run here; the reason is passed on.
  *
  * Overall: FAIL if any gate fails, else INVALID, INCONCLUSIVE, UNSUPPORTED if any gate is that,
  * else PASS.  Without a gate: INCONCLUSIVE.
@@ -46,7 +52,7 @@
 #include "core/err.h"
 #include "stats/gate.h"
 
-#define CVB_AA_ALPHA	      0.005 /* each bound of an A/A interval: 99 % two-sided */
+#define CVB_AA_ALPHA	      0.005 /* each bound of A/A intervals, all together: 99 % two-sided */
 #define CVB_CERTIFY_SESSIONS  5	    /* fewer cannot certify */
 #define CVB_AA_FEW_SESSIONS   5	    /* below this the A/A point estimate counts as well */
 #define CVB_VOIDED_LIMIT      0.20  /* a larger share of voided rounds makes a gate INVALID */

@@ -101,9 +101,10 @@ static enum cvb_verdict overall_of(const struct cvb_gate *gates, const struct cv
 	return any ? worst : CVB_VERDICT_INCONCLUSIVE;
 }
 
-int cvb_verdict_document(const struct cvb_model *m, const struct cvb_gate *gates,
+int cvb_verdict_document(const struct cvb_judging *c, const struct cvb_gate *gates,
 			 struct cvb_judgement *j, size_t n, json_t *doc, struct cvb_err *err)
 {
+	const struct cvb_model *m = c->m;
 	json_t *why = json_array(), *rows = json_array(), *reported = json_array(),
 	       *aa = json_array(), *failures = json_array();
 	enum cvb_verdict overall = overall_of(gates, j, n);
@@ -117,9 +118,9 @@ int cvb_verdict_document(const struct cvb_model *m, const struct cvb_gate *gates
 		json_array_append_new(report ? reported : rows, gate_json(m, &gates[i], &j[i]));
 	}
 	if (e == 0)
-		e = cvb_verdict_failures(gates, j, n, failures, err);
+		e = cvb_verdict_failures(c, gates, j, n, failures, err);
 	if (e == 0)
-		e = cvb_verdict_aa(m, aa, err);
+		e = cvb_verdict_aa(m, c->aa_alpha, aa, err);
 	json_object_set_new(doc, "schema", json_string("cvmbench.verdict/1"));
 	json_object_set_new(doc, "profile", json_string(m->profile));
 	json_object_set_new(doc, "overall", json_string(cvb_verdict_names[overall]));

@@ -6,6 +6,7 @@
 #include "core/util.h"
 
 #include <errno.h>
+#include <limits.h>
 
 static bool before(const struct cvb_model_point *x, const struct cvb_model_point *y)
 {
@@ -34,8 +35,15 @@ static void watch_order(struct order *o, const struct cvb_model_point *x,
 	o->last_ns = last;
 }
 
-int cvb_verdict_match(const struct cvb_model_series *s, int base, int test, struct cvb_matched *ret,
-		      struct cvb_err *err)
+/* May this round be used? */
+static bool usable(enum cvb_disturbance disturbed, enum cvb_match which)
+{
+	/* a clock that is wrong makes the value meaningless, not just disturbed */
+	return !disturbed || (which == CVB_MATCH_DISTURBED && disturbed != CVB_DISTURBED_CLOCK);
+}
+
+int cvb_verdict_match(const struct cvb_model_series *s, int base, int test, unsigned last_session,
+		      enum cvb_match which, struct cvb_matched *ret, struct cvb_err *err)
 {
 	const struct cvb_model_points *b = &s->points[base], *t = &s->points[test];
 	struct order order = {.paired = true};
@@ -48,6 +56,8 @@ int cvb_verdict_match(const struct cvb_model_series *s, int base, int test, stru
 		const struct cvb_model_point *x = &b->v[i], *y = &t->v[k];
 		enum cvb_disturbance disturbed = x->disturbed ? x->disturbed : y->disturbed;
 
+		if (cvb_max(x->session, y->session) > last_session)
+			break;
 		if (before(x, y)) {
 			i++;
 			continue;
@@ -61,7 +71,7 @@ int cvb_verdict_match(const struct cvb_model_series *s, int base, int test, stru
 			watch_order(&order, x, y);
 		ret->by[disturbed]++;
 		ret->voided += disturbed != CVB_UNDISTURBED;
-		if (!disturbed)
+		if (usable(disturbed, which))
 			ret->v[ret->n++] = (struct cvb_pair){.session = x->session,
 							     .round = x->round,
 							     .base = x->value,
@@ -87,7 +97,7 @@ bool cvb_verdict_ratio(const struct cvb_model_series *s, int base, int test, dou
 	struct cvb_err ignored;
 	bool ok;
 
-	if (cvb_verdict_match(s, base, test, &pairs, &ignored) < 0)
+	if (cvb_verdict_match(s, base, test, UINT_MAX, CVB_MATCH_UNDISTURBED, &pairs, &ignored) < 0)
 		return false;
 	ok = pairs.n > 0 && cvb_ratio_paired(pairs.v, pairs.n, s->better == CVB_LOWER_IS_BETTER,
 					     alpha, ret, &ignored) == 0;

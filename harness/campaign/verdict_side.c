@@ -64,6 +64,10 @@ int cvb_verdict_side_trusted(const struct cvb_model *m, const char *name, int be
 	if (cell->invalid)
 		return cvb_verdict_decide(j, CVB_VERDICT_INVALID, "arm %s: %s", name,
 					  cell->invalid);
+	if (cell->changed)
+		return cvb_verdict_decide(j, CVB_VERDICT_INVALID,
+					  "%s on arm %s did not do the same in all sessions: %s",
+					  b->name, name, cell->changed);
 	if (cell->steal_ratio > CVB_STEAL_LIMIT_RATIO)
 		return cvb_verdict_decide(
 			j, CVB_VERDICT_INVALID,

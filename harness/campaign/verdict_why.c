@@ -125,8 +125,8 @@ static void why_not_gate(const struct cvb_model *m, const struct cvb_gate *g,
 {
 	if (j->aa_excludes_one)
 		add(list,
-		    "Gate %s: arm %s measured again differs from itself (the 99 %% A/A interval "
-		    "excludes 1).",
+		    "Gate %s: arm %s measured again differs from itself (the A/A interval excludes "
+		    "1).",
 		    g->id, g->base);
 	else if (j->verdict == CVB_VERDICT_INVALID)
 		add(list, "Gate %s of arm %s is invalid: %s.", g->id, g->arm, j->reason);
@@ -202,104 +202,31 @@ int cvb_verdict_why_not(const struct cvb_model *m, const struct cvb_gate *gates,
 
 /* ---- failures -------------------------------------------------------------------------------- */
 
-int cvb_verdict_failures(const struct cvb_gate *gates, const struct cvb_judgement *j, size_t n,
-			 json_t *list, struct cvb_err *err)
+int cvb_verdict_failures(const struct cvb_judging *c, const struct cvb_gate *gates,
+			 const struct cvb_judgement *j, size_t n, json_t *list, struct cvb_err *err)
 {
-	_cleanup_free_ double *p = calloc(2 * n + 1, sizeof(*p));
-	int r = p ? 0 : -ENOMEM;
+	_cleanup_free_ double *holm = calloc(c->n_p + 1, sizeof(*holm));
+	int r = holm ? cvb_holm(c->p, c->n_p, holm) : -ENOMEM;
 
-	/* the family is every judged gate that has a p value, not only those that failed */
-	for (size_t i = 0; r == 0 && i < n; i++)
-		p[i] = judges(&gates[i]) && j[i].has_ratio ? j[i].p_fail : NAN;
-	if (r == 0)
-		r = cvb_holm(p, n, p + n);
 	if (r < 0)
 		return cvb_err_set(err, r, "out of memory judging %zu gates", n);
 	for (size_t i = 0; i < n; i++) {
+		double p = NAN, adjusted = NAN;
 		json_t *o;
 
 		if (!judges(&gates[i]) || j[i].verdict != CVB_VERDICT_FAIL)
 			continue;
+		if (j[i].has_ratio) {
+			p = c->p[j[i].p_index];
+			adjusted = holm[j[i].p_index];
+		}
 		o = json_pack("{s:s}", "id", gates[i].id);
-		json_object_set_new(o, "p_value", cvb_verdict_number(p[i]));
-		json_object_set_new(o, "p_holm", cvb_verdict_number(p[n + i]));
-		json_object_set_new(o, "significant", json_boolean(p[n + i] <= CVB_GATE_ALPHA));
+		json_object_set_new(o, "p_value", cvb_verdict_number(p));
+		json_object_set_new(o, "p_holm", cvb_verdict_number(adjusted));
+		/* what was computed, not measured, fails without any chance in it */
+		json_object_set_new(o, "significant",
+				    json_boolean(isnan(adjusted) || adjusted <= CVB_GATE_ALPHA));
 		json_array_append_new(list, o);
-	}
-	return 0;
-}
-
-/* ---- A/A ------------------------------------------------------------------------------------- */
-
-static json_t *aa_json(const struct cvb_model *m, const struct cvb_model_series *worst,
-		       const struct cvb_ratio *r, int base, int aa, unsigned series,
-		       unsigned excluded)
-{
-	json_t *o = json_pack("{s:s, s:s, s:s, s:O?, s:i, s:i}", "arm", m->arms[aa].name, "base",
-			      m->arms[base].name, "metric", worst->name, "params", worst->params,
-			      "series", (int)series, "series_excluding_one", (int)excluded);
-
-	json_object_set_new(o, "ratio", cvb_verdict_number(r->ratio));
-	json_object_set_new(o, "lower", cvb_verdict_number(r->lower));
-	json_object_set_new(o, "upper", cvb_verdict_number(r->upper));
-	json_object_set_new(o, "confidence", json_real(1 - 2 * CVB_AA_ALPHA));
-	json_object_set_new(o, "sessions", json_integer(r->sessions));
-	json_object_set_new(o, "rounds", json_integer(r->rounds));
-	json_object_set_new(o, "excludes_one",
-			    json_boolean(r->has_interval && (r->lower > 1 || r->upper < 1)));
-	return o;
-}
-
-/* The series of one metric, from index `first` on. */
-static json_t *aa_metric(const struct cvb_model *m, size_t first, int base, int aa)
-{
-	const struct cvb_model_series *worst = NULL;
-	struct cvb_ratio worst_ratio = {0};
-	unsigned series = 0, excluded = 0;
-	bool worst_excludes = false;
-
-	for (size_t i = first; i < m->n_series; i++) {
-		const struct cvb_model_series *s = m->series[i];
-		struct cvb_ratio r;
-
-		if (strcmp(s->name, m->series[first]->name) != 0 ||
-		    !cvb_verdict_ratio(s, base, aa, CVB_AA_ALPHA, &r))
-			continue;
-
-		bool excludes = r.has_interval && (r.lower > 1 || r.upper < 1);
-
-		series++;
-		excluded += excludes;
-		if (!worst || (excludes && !worst_excludes) ||
-		    (excludes == worst_excludes && fabs(r.log_mean) > fabs(worst_ratio.log_mean))) {
-			worst = s;
-			worst_ratio = r;
-			worst_excludes = excludes;
-		}
-	}
-	return worst ? aa_json(m, worst, &worst_ratio, base, aa, series, excluded) : NULL;
-}
-
-static bool seen_before(const struct cvb_model *m, size_t i)
-{
-	for (size_t k = 0; k < i; k++)
-		if (!strcmp(m->series[k]->name, m->series[i]->name))
-			return true;
-	return false;
-}
-
-int cvb_verdict_aa(const struct cvb_model *m, json_t *list, struct cvb_err *err)
-{
-	for (size_t aa = 0; aa < m->n_arms; aa++) {
-		int base = m->arms[aa].aa_of ? cvb_model_arm(m, m->arms[aa].aa_of) : -1;
-
-		for (size_t i = 0; base >= 0 && i < m->n_series; i++) {
-			json_t *o = seen_before(m, i) ? NULL : aa_metric(m, i, base, (int)aa);
-
-			if (o && json_array_append_new(list, o) < 0)
-				return cvb_err_set(err, -ENOMEM, "out of memory judging %s",
-						   m->path);
-		}
 	}
 	return 0;
 }

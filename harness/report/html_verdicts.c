@@ -218,12 +218,14 @@ static void aa_table(struct cvb_page *p, const json_t *aa)
 	const json_t *row;
 	size_t i;
 
-	cvb_page_raw(p, "<h2 id=aa>A/A: does the machine agree with itself?</h2>\n"
-			"<p>The A/A arm is its base arm measured again, in the same rounds. What "
-			"differs here is noise of the machine, and no verdict can be finer than "
-			"it. Shown is the worst series of each metric. With few sessions the "
-			"interval is often too wide to tell; below five, a gate also fails to "
-			"stand when the A/A ratio itself is off by enough to change it.</p>\n");
+	cvb_page_raw(
+		p,
+		"<h2 id=aa>A/A: does the machine agree with itself?</h2>\n"
+		"<p>The A/A arm is its base arm measured again, in the same rounds. What "
+		"differs here is noise of the machine, and no verdict can be finer than "
+		"it. Shown is the worst series of each metric; all intervals together "
+		"hold with 99 % confidence. With few sessions the interval is often too wide to tell; below five, a gate also fails to "
+		"stand when the A/A ratio itself is off by enough to change it.</p>\n");
 	if (!json_array_size(aa)) {
 		cvb_page_raw(p,
 			     "<p class=note>No A/A arm was measured, so the noise of the machine "
@@ -231,7 +233,7 @@ static void aa_table(struct cvb_page *p, const json_t *aa)
 		return;
 	}
 	cvb_page_raw(p, "<div class=wide><table><thead><tr><th>Metric<th>Arm<th>Base"
-			"<th class=n>Ratio<th class=n>99 % interval<th class=n>Sessions / rounds"
+			"<th class=n>Ratio<th class=n>Interval<th class=n>Sessions / rounds"
 			"<th></tr></thead>\n<tbody>\n");
 	json_array_foreach (aa, i, row) {
 		char buf[32];

@@ -122,7 +122,15 @@ static void say_decided(struct cvb_gate_answer *a, const struct cvb_gate_plan *p
 		    r->upper, p->margin);
 }
 
-static void say_undecided(struct cvb_gate_answer *a, const struct cvb_gate_plan *p, unsigned have)
+/* Sessions were measured that no planned look has counted, and their bounds would decide. */
+static bool would_say(const struct cvb_gate_answer *a, const struct cvb_gate_plan *p,
+		      enum cvb_verdict *ret)
+{
+	*ret = cvb_gate_decide(p->rule, a->ratio.lower, a->ratio.upper, p->margin);
+	return p->n_looks && *ret != CVB_VERDICT_INCONCLUSIVE;
+}
+
+static void say_no_interval(struct cvb_gate_answer *a)
 {
 	const struct cvb_ratio *r = &a->ratio;
 
@@ -133,11 +141,25 @@ static void say_undecided(struct cvb_gate_answer *a, const struct cvb_gate_plan 
 		    "all %u sessions gave exactly the same ratio: that shows how coarse the "
 		    "instrument is, not how sure the ratio; state its resolution",
 		    r->sessions);
-	else if (r->why == CVB_INTERVAL_UNBOUNDED)
+	else
 		say(a, "the base mean is not surely above 0, so the ratio of means has no bounds");
-	else if (a->next_look && a->sessions_needed <= have)
+}
+
+static void say_undecided(struct cvb_gate_answer *a, const struct cvb_gate_plan *p, unsigned have)
+{
+	const struct cvb_ratio *r = &a->ratio;
+	enum cvb_verdict now;
+
+	if (!r->has_interval)
+		say_no_interval(a);
+	else if (a->next_look && (would_say(a, p, &now) || a->sessions_needed <= have))
 		say(a, "%u sessions were measured; the next planned look is at %u", have,
 		    a->next_look);
+	else if (would_say(a, p, &now))
+		say(a,
+		    "undecided at the last planned look, after %u sessions; the bounds of all %u "
+		    "would say %s, but a look that was not planned does not count",
+		    p->looks[p->n_looks - 1], have, cvb_verdict_names[now]);
 	else if (a->sessions_needed > have)
 		say(a,
 		    "the interval contains the margin %.4g; about %u sessions would probably "
@@ -166,6 +188,35 @@ static unsigned would_decide(const struct cvb_gate_answer *a, const struct cvb_g
 	return s;
 }
 
+/* One look, after the first `n` sessions; sets the verdict where there is an interval. */
+static int look_at(const struct cvb_sessions *s, const struct cvb_gate_plan *plan, unsigned n,
+		   struct cvb_gate_answer *a, struct cvb_err *err)
+{
+	struct cvb_bounds_of of = {
+		.alpha = a->alpha, .margin = plan->margin, .resolution = plan->resolution};
+	int r = cvb_sessions_ratio(s, n, &of, &a->ratio, err);
+
+	if (r == 0 && a->ratio.has_interval)
+		a->verdict =
+			cvb_gate_decide(plan->rule, a->ratio.lower, a->ratio.upper, plan->margin);
+	return r;
+}
+
+/*
+ * The sessions at which look `i` is held, 0 if it is still to come.  A plan without looks has one,
+ * at all there is.
+ */
+static unsigned look_sessions(const struct cvb_gate_plan *plan, unsigned i, unsigned have)
+{
+	unsigned before = i ? plan->looks[i - 1] : 0;
+
+	if (!plan->n_looks)
+		return have;
+	if (plan->looks[i] <= have)
+		return plan->looks[i];
+	return plan->final && have > before ? have : 0;
+}
+
 int cvb_gate_judge(const struct cvb_sessions *s, const struct cvb_gate_plan *plan,
 		   struct cvb_gate_answer *ret, struct cvb_err *err)
 {
@@ -173,30 +224,24 @@ int cvb_gate_judge(const struct cvb_sessions *s, const struct cvb_gate_plan *pla
 				    .alpha = cvb_gate_alpha(plan)};
 	struct cvb_bounds_of of = {
 		.alpha = a.alpha, .margin = plan->margin, .resolution = plan->resolution};
+	unsigned looks = cvb_max(plan->n_looks, 1U);
 	int r = check_plan(plan, err);
 
-	for (unsigned i = 0; r == 0 && i < plan->n_looks; i++) {
-		if (plan->looks[i] > s->n) {
-			a.next_look = plan->looks[i];
+	for (unsigned i = 0; r == 0 && i < looks && !a.look; i++) {
+		unsigned n = look_sessions(plan, i, s->n);
+
+		if (!n) {
+			a.next_look = plan->final ? 0 : plan->looks[i];
 			break;
 		}
-		r = cvb_sessions_ratio(s, plan->looks[i], &of, &a.ratio, err);
-		if (r < 0 || !a.ratio.has_interval)
-			continue;
-		a.verdict = cvb_gate_decide(plan->rule, a.ratio.lower, a.ratio.upper, plan->margin);
-		if (a.verdict != CVB_VERDICT_INCONCLUSIVE) {
+		r = look_at(s, plan, n, &a, err);
+		if (r == 0 && a.verdict != CVB_VERDICT_INCONCLUSIVE)
 			a.look = i + 1;
-			break;
-		}
 	}
 	if (r == 0 && !a.look)
 		r = cvb_sessions_ratio(s, s->n, &of, &a.ratio, err);
 	if (r < 0)
 		return r;
-	if (!plan->n_looks && a.ratio.has_interval) {
-		a.verdict = cvb_gate_decide(plan->rule, a.ratio.lower, a.ratio.upper, plan->margin);
-		a.look = a.verdict != CVB_VERDICT_INCONCLUSIVE;
-	}
 	if (a.look) {
 		say_decided(&a, plan);
 	} else {

@@ -15,7 +15,9 @@
  * each look uses the same smaller alpha' = .0175 for PASS and FAIL (a constant boundary: Pocock
  * 1977, Biometrika 64), so that the chance of a wrong decision at any of them stays below 5 %.
  * The first look that decides is the verdict, whatever comes later; sessions between two looks do
- * not count until the next one is reached.  TOST: Schuirmann 1987, J. Pharmacokinet. Biopharm. 15.
+ * not count until the next one is reached.  Where no session is to come any more (`final`: one was
+ * lost, or the campaign planned fewer), the look that cannot be reached is held at what there is.
+ * TOST: Schuirmann 1987, J. Pharmacokinet. Biopharm. 15.
  */
 #ifndef CVB_STATS_GATE_H
 #define CVB_STATS_GATE_H
@@ -54,6 +56,7 @@ struct cvb_gate_plan {
 	double alpha;			    /* 0: by the number of looks, as above */
 	unsigned looks[CVB_GATE_MAX_LOOKS]; /* rising; none: one look, at what there is */
 	unsigned n_looks;
+	bool final; /* no more sessions will come */
 };
 
 struct cvb_gate_answer {

@@ -110,7 +110,7 @@ static double arm_location(double *l, size_t n, enum cvb_ratio_estimator estimat
 static void sum_up(struct cvb_sessions *s, unsigned i, const struct cvb_pair *p, size_t n,
 		   double sign, double *x, double *y)
 {
-	bool paired_location = s->estimator == CVB_RATIO_LOCATION && s->pairing != CVB_PAIRING_NONE;
+	bool paired_location = s->estimator == CVB_RATIO_LOCATION && s->pairing == CVB_PAIRING_PAIR;
 
 	s->rounds[i] = (unsigned)n;
 	for (size_t k = 0; k < n; k++) {
@@ -219,7 +219,9 @@ static struct cvb_ratio no_bounds(unsigned n, double log_mean, double log_sd,
 				  .why = why,
 				  .df = NAN,
 				  .p_below = NAN,
-				  .p_above = NAN};
+				  .p_above = NAN,
+				  .p_below_t = NAN,
+				  .p_above_t = NAN};
 }
 
 /* All sessions agree: only a stated resolution gives a width. */
@@ -240,8 +242,8 @@ static void t_bounds(struct cvb_ratio *r, double se, double df, const struct cvb
 
 	r->df = df;
 	*ret_half = cvb_t_quantile(1 - of->alpha, df) * se;
-	r->p_below = cvb_t_cdf(t, df);
-	r->p_above = cvb_t_sf(t, df);
+	r->p_below = r->p_below_t = cvb_t_cdf(t, df);
+	r->p_above = r->p_above_t = cvb_t_sf(t, df);
 }
 
 int cvb_ratio_of_logs(const double *z, unsigned n, const struct cvb_bounds_of *of,
@@ -373,8 +375,8 @@ int cvb_ratio_fieller(const double *base, const double *test, unsigned n,
 	}
 	m = of->margin > 0 ? of->margin : 1;
 	se = sqrt(fmax(vb - 2 * m * c + m * m * va, 0));
-	ret->p_below = cvb_t_cdf((b - m * a) / se, n - 1.0);
-	ret->p_above = cvb_t_sf((b - m * a) / se, n - 1.0);
+	ret->p_below = ret->p_below_t = cvb_t_cdf((b - m * a) / se, n - 1.0);
+	ret->p_above = ret->p_above_t = cvb_t_sf((b - m * a) / se, n - 1.0);
 	if (lead <= 0 || disc < 0) {
 		ret->why = CVB_INTERVAL_UNBOUNDED;
 		return 0;

@@ -66,7 +66,8 @@ extern const char *const cvb_ratio_estimator_names[]; /* "location", …, NULL *
 /* How the arms' samples belong together. */
 enum cvb_pairing {
 	CVB_PAIRING_PAIR,  /* rounds alternate within a session, seconds apart */
-	CVB_PAIRING_BLOCK, /* same session, but not round by round */
+	CVB_PAIRING_BLOCK, /* same session, but not round by round: z_i is the difference of the
+			    * arms' own Hodges-Lehmann locations */
 	CVB_PAIRING_NONE,  /* different hosts, days or boots */
 };
 extern const char *const cvb_pairing_names[]; /* "pair", "block", "none", NULL */
@@ -105,6 +106,9 @@ struct cvb_ratio {
 	double p_below; /* p value against "the ratio is at least `margin`": small speaks for FAIL
 			 */
 	double p_above; /* p value against "the ratio is at most `margin`": small speaks for PASS */
+	/* The same of the t part alone.  The signed-rank test's cannot be below 2^-S, so that a
+	 * family of many tests could never reject anything with it. */
+	double p_below_t, p_above_t;
 };
 
 /* What each session says, in rising order of session number; owned by the caller. */

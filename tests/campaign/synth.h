@@ -20,8 +20,11 @@ struct synth {
 	double vm_wobble; /* sessions differ by plus and minus this, in turn (log) */
 	double aa_ratio;  /* aa / native */
 	double aa_wobble;
+	unsigned aa_from;	    /* it holds from this session on, 1 before */
 	double steal_ratio;	    /* of every vm sample */
 	unsigned stolen_rounds;	    /* of each session's first rounds: the host took 5 % from vm */
+	double stolen_factor;	    /* vm's values in these rounds times this; 0: 1 */
+	unsigned stolen_session;    /* it holds in this session only; 0: all */
 	unsigned throttled_rounds;  /* and a throttle counter of native moved in so many */
 	double late_s;		    /* vm's clock counts so much more than the host's; < 0: less */
 	double gap_s;		    /* vm begins its sample so long after native; 0: 1 s */
@@ -40,7 +43,11 @@ struct synth {
 	const char *better;    /* "higher" by default */
 	unsigned bad_round;    /* session 1: triad of vm in this round is `bad_value`; 0: none */
 	const char *bad_value;
-	unsigned vm_workers; /* 2 by default, like the others */
+	unsigned vm_workers;	    /* 2 by default, like the others */
+	unsigned vm_change_session; /* from this session on vm has ... */
+	unsigned vm_change_workers; /* so many threads, and these options; 0, NULL: as before */
+	const char *vm_change_options;
+	bool deterministic; /* a virtual clock timed all arms */
 };
 
 #define SYNTH_SERIES                                                                               \
@@ -92,8 +99,12 @@ static inline void synth_rounds(FILE *f, const struct synth *c, unsigned session
 
 	for (unsigned r = 1; r <= c->rounds; r++) {
 		double base = 1e10 * (1 + 0.1 * r); /* drift that pairing takes out */
-		const double factor[] = {1, c->aa_ratio * exp(sign * c->aa_wobble),
-					 c->vm_ratio * exp(sign * c->vm_wobble)};
+		bool stolen = r <= c->stolen_rounds &&
+			      (!c->stolen_session || session == c->stolen_session);
+		const double factor[] = {
+			1, (session < c->aa_from ? 1 : c->aa_ratio) * exp(sign * c->aa_wobble),
+			c->vm_ratio * exp(sign * c->vm_wobble) *
+				(stolen && c->stolen_factor > 0 ? c->stolen_factor : 1)};
 
 		for (int a = 0; a < (c->vm_unsupported ? 2 : 3); a++) {
 			char triad[40];
@@ -112,10 +123,10 @@ static inline void synth_rounds(FILE *f, const struct synth *c, unsigned session
 					1e9 * a * (c->gap_s > 0 ? c->gap_s : 1),
 				4.9e9 + (a == 2 && r == 1 ? 1e9 * c->late_s : 0),
 				base * (1 + (a ? sign * 1e-11 : 0)), triad,
-				a != 2			? 0
-				: r <= c->stolen_rounds ? 0.05
-							: c->steal_ratio,
-				a == 2 && r <= c->stolen_rounds ? 30000000 : 0,
+				a != 2	 ? 0
+				: stolen ? 0.05
+					 : c->steal_ratio,
+				a == 2 && stolen ? 30000000 : 0,
 				a			   ? "null"
 				: r <= c->throttled_rounds ? "3"
 							   : "0");
@@ -136,18 +147,25 @@ static inline void synth_session(FILE *f, const struct synth *c, unsigned sessio
 
 	fprintf(f, "{\"type\":\"session\",\"session\":%u,\"attempt\":1}\n", session);
 	synth_arms(f, c, session);
-	for (int a = 0; a < (c->vm_unsupported ? 2 : 3); a++)
+	for (int a = 0; a < (c->vm_unsupported ? 2 : 3); a++) {
+		bool changed = a == 2 && c->vm_change_session && session >= c->vm_change_session;
+
 		fprintf(f,
 			"{\"type\":\"bench\",\"session\":%u,\"attempt\":1,\"arm\":\"%s\","
 			"\"bench\":\"mem.stream\",\"outcome\":\"ok\",\"reason\":null," SYNTH_SERIES
 			","
-			"\"iters\":[1,2],\"options\":{},\"notes\":[\"%s\"],\"workers\":%u,"
-			"\"emulated\":false,\"deterministic\":false,\"timer_ns\":%.0f,"
+			"\"iters\":[1,2],\"options\":{%s},\"notes\":[\"%s\"],\"workers\":%u,"
+			"\"emulated\":false,\"deterministic\":%s,\"timer_ns\":%.0f,"
 			"\"steady\":[\"too-few\",\"%s\"],\"warmup_ns\":5,"
 			"\"clock\":{\"window_ns\":2000000000,\"error_ratio\":%g,"
 			"\"uncertainty_ratio\":1e-5},\"left_out\":[%s%s%s]}\n",
 			session, names[a], better, better, c->text ? c->text : "plain",
-			c->text ? c->text : "fine", a == 2 && c->vm_workers ? c->vm_workers : 2,
+			changed && c->vm_change_options ? c->vm_change_options : "",
+			c->text ? c->text : "fine",
+			changed && c->vm_change_workers ? c->vm_change_workers
+			: a == 2 && c->vm_workers	? c->vm_workers
+							: 2,
+			c->deterministic ? "true" : "false",
 			a == 2 && c->vm_timer_ns > 0 ? c->vm_timer_ns : 50,
 			a == 2 && c->vm_steady &&
 					(!c->unsteady_sessions || session <= c->unsteady_sessions)
@@ -158,6 +176,7 @@ static inline void synth_session(FILE *f, const struct synth *c, unsigned sessio
 						 : "",
 			a == 2 && c->vm_left_out ? c->vm_left_out : "",
 			a == 2 && c->vm_left_out ? "\"}" : "");
+	}
 	synth_rounds(f, c, session);
 	if (session == c->stop_session)
 		return;

@@ -10,6 +10,7 @@
 #include "campaign/synth.h"
 #include "campaign/verdict.h"
 #include "core/file.h"
+#include "stats/dist.h"
 
 #include <errno.h>
 
@@ -304,7 +305,10 @@ static void open_gates_name_the_next_look(void **state)
 	} cases[] = {{0.98, 0.001, 0, "PASS", 0},
 		     {0.5, 0.001, 0, "FAIL", 0},
 		     {0.95, 0.01, 0, "INCONCLUSIVE", 10},
-		     {0.98, 0.001, 0.05, "INVALID", 10}};
+		     /* not even native itself could pass: more sessions may help */
+		     {0.95, 0.01, 0.06, "INVALID", 10},
+		     {0.98, 0.001, 0.06, "PASS", 0},
+		     {0.98, 0.001, 0.2, "INVALID", 0}};
 
 	(void)state;
 	g.n_looks = 2;
@@ -382,13 +386,15 @@ static void failures_are_adjusted(void **state)
 	};
 	json_t *v = judge_gates((struct synth){.vm_ratio = 0.9, .vm_wobble = 0.01}, gates, 3);
 	const json_t *list = json_object_get(v, "failures"), *f = json_array_get(list, 0);
+	double p;
 
 	(void)state;
 	assert_int_equal(json_array_size(list), 1);
 	assert_string_equal(text(f, "id"), "slow");
-	/* no Walsh average reaches the margin: P(W <= 0) = 1/64 */
-	assert_true(fabs(number(f, "p_value") - 1.0 / 64) < 1e-12);
-	assert_true(fabs(number(f, "p_holm") - 3.0 / 64) < 1e-12);
+	/* of t alone: mean ln .9, sd .01 sqrt(6/5), against ln .95 */
+	p = cvb_t_cdf((log(0.9) - log(0.95)) / (0.01 * sqrt(6.0 / 5) / sqrt(6)), 5);
+	assert_true(fabs(number(f, "p_value") / p - 1) < 1e-9);
+	assert_true(fabs(number(f, "p_holm") / (3 * p) - 1) < 1e-9);
 	assert_true(json_is_true(json_object_get(f, "significant")));
 	json_decref(v);
 }
@@ -442,12 +448,146 @@ static void other_kinds_of_gate(void **state)
 	json_decref(v);
 }
 
-/* An A/A interval wider than the gate's tolerance: nothing can be decided here. */
+/*
+ * The margin .95 tolerates .0513; six sessions that wobble by w have a half-width of w.  A decided
+ * gate stands up to twice the tolerance, an undecided one up to once.
+ */
 static void noisy_aa_is_invalid(void **state)
 {
 	(void)state;
-	expect(judge((struct synth){.vm_ratio = 0.98, .aa_wobble = 0.05}), "INVALID", 5,
+	expect(judge((struct synth){.vm_ratio = 0.98, .aa_wobble = 0.101}), "PASS", 0, "");
+	expect(judge((struct synth){.vm_ratio = 0.98, .aa_wobble = 0.104}), "INVALID", 5,
 	       "too noisy");
+	expect(judge((struct synth){.vm_ratio = 0.95, .vm_wobble = 0.01, .aa_wobble = 0.05}),
+	       "INCONCLUSIVE", 3, "");
+	expect(judge((struct synth){.vm_ratio = 0.95, .vm_wobble = 0.01, .aa_wobble = 0.052}),
+	       "INVALID", 5, "too noisy");
+}
+
+/* One of many A/A intervals is bound to exclude 1: they hold together. */
+static void aa_intervals_are_simultaneous(void **state)
+{
+	const struct cvb_gate gates[] = {
+		triad("g"), gate("copy", "mem.stream/copy", "vm", "native"), triad("again")};
+	/* t of the A/A is 4.5: beyond t(.995, 5) = 4.03, within t(.9975, 5) = 4.77 */
+	struct synth c = {.vm_ratio = 0.98,
+			  .vm_wobble = 0.001,
+			  .aa_ratio = exp(4.5 * 0.002 / sqrt(5)),
+			  .aa_wobble = 0.002};
+	json_t *one = judge_gates(c, gates, 1), *two = judge_gates(c, gates, 3);
+
+	(void)state;
+	assert_true(number(json_array_get(json_object_get(one, "aa"), 1), "confidence") == 0.99);
+	/* two series, though three gates */
+	assert_true(number(json_array_get(json_object_get(two, "aa"), 1), "confidence") == 0.995);
+	expect(one, "INVALID", 5, "excludes 1");
+	expect(two, "PASS", 0, "");
+}
+
+/* A verdict rests on the sessions of its look: what came later for other gates changes nothing. */
+static void later_sessions_do_not_void_a_look(void **state)
+{
+	struct synth c = {.sessions = 10,
+			  .vm_ratio = 0.98,
+			  .vm_wobble = 0.001,
+			  .aa_wobble = 0.002,
+			  .aa_ratio = 1.3,
+			  .aa_from = 7};
+	struct cvb_gate g = triad("g");
+	json_t *v;
+
+	(void)state;
+	g.n_looks = 2;
+	g.looks[0] = 6;
+	g.looks[1] = 10;
+	expect(judge_gates(c, &g, 1), "PASS", 0, "");
+	c.aa_from = 0;
+	expect(judge_gates(c, &g, 1), "INVALID", 5, "excludes 1");
+	/* nor do their voided rounds count: 2 of 10 in sessions 1 to 6 would be 20 % */
+	c = (struct synth){.sessions = 10,
+			   .rounds = 4,
+			   .vm_ratio = 0.98,
+			   .vm_wobble = 0.001,
+			   .stolen_rounds = 4,
+			   .stolen_session = 9};
+	v = judge_gates(c, &g, 1);
+	assert_int_equal(number(first(v), "rounds_voided"), 0);
+	expect(v, "PASS", 0, "");
+}
+
+/* Session 3 has no usable round: the look at ten sessions is held at nine, for no more will come.
+ */
+static void a_lost_session_does_not_lose_the_last_look(void **state)
+{
+	struct synth c = {.sessions = 10,
+			  .vm_ratio = 0.97,
+			  .vm_wobble = 0.02,
+			  .stolen_rounds = 2,
+			  .stolen_session = 3};
+	struct cvb_gate g = triad("g");
+	json_t *v;
+
+	(void)state;
+	g.n_looks = 2;
+	g.looks[0] = 6;
+	g.looks[1] = 10;
+	v = judge_gates(c, &g, 1);
+	assert_int_equal(number(first(v), "sessions"), 9);
+	assert_true(json_is_null(json_object_get(first(v), "next_look")));
+	expect(v, "PASS", 0, "2 of 20 rounds are left out");
+	/* as long as sessions are to come it waits */
+	c.stop_session = 10;
+	v = judge_gates(c, &g, 1);
+	assert_int_equal(number(first(v), "next_look"), 10);
+	expect(v, "INCONCLUSIVE", 3, "next planned look is at 10");
+}
+
+/* Whoever is slow just when its CPU is taken away must not pass by having that left out. */
+static void voided_rounds_must_not_make_the_verdict(void **state)
+{
+	struct cvb_gate g = triad("g");
+	struct synth c = {.rounds = 10,
+			  .vm_ratio = 0.98,
+			  .vm_wobble = 0.001,
+			  .stolen_rounds = 2,
+			  .stolen_factor = 0.5};
+
+	(void)state;
+	g.estimator = CVB_RATIO_THROUGHPUT;
+	expect(judge_gates(c, &g, 1), "INCONCLUSIVE", 3,
+	       "PASS without the rounds left out (the host took CPU time in 12), but FAIL with");
+	c.stolen_factor = 0.99;
+	expect(judge_gates(c, &g, 1), "PASS", 0, "12 of 60 rounds are left out");
+	/* a wrong clock's values are never put back */
+	expect(judge((struct synth){.rounds = 10, .late_s = -4}), "PASS", 0, "");
+}
+
+static void sessions_must_do_the_same_work(void **state)
+{
+	(void)state;
+	expect(judge((struct synth){.vm_change_session = 2, .vm_change_workers = 4}), "INVALID", 5,
+	       "4 threads in session 2, 2 before");
+	expect(judge((struct synth){.vm_change_session = 6,
+				    .vm_change_options = "\"size\":\"1GiB\""}),
+	       "INVALID", 5, "other options in session 6");
+	expect(judge((struct synth){.vm_change_session = 1,
+				    .vm_change_options = "\"size\":\"1GiB\""}),
+	       "PASS", 0, "");
+}
+
+/* Computed numbers fail for certain: no p value, and no weight in the family. */
+static void exact_failures_have_no_p_value(void **state)
+{
+	json_t *v =
+		judge((struct synth){.vm_ratio = 0.9, .vm_wobble = 1e-14, .deterministic = true});
+	const json_t *f = json_array_get(json_object_get(v, "failures"), 0);
+
+	(void)state;
+	assert_string_equal(text(f, "id"), "g");
+	assert_true(json_is_null(json_object_get(f, "p_value")));
+	assert_true(json_is_null(json_object_get(f, "p_holm")));
+	assert_true(json_is_true(json_object_get(f, "significant")));
+	expect(v, "FAIL", 1, "upper bound");
 }
 
 static void gates_that_match_nothing(void **state)
@@ -627,6 +767,12 @@ int main(void)
 		cmocka_unit_test(failures_count_the_looks),
 		cmocka_unit_test(other_kinds_of_gate),
 		cmocka_unit_test(noisy_aa_is_invalid),
+		cmocka_unit_test(aa_intervals_are_simultaneous),
+		cmocka_unit_test(later_sessions_do_not_void_a_look),
+		cmocka_unit_test(a_lost_session_does_not_lose_the_last_look),
+		cmocka_unit_test(voided_rounds_must_not_make_the_verdict),
+		cmocka_unit_test(sessions_must_do_the_same_work),
+		cmocka_unit_test(exact_failures_have_no_p_value),
 		cmocka_unit_test(gates_that_match_nothing),
 		cmocka_unit_test(left_out_parts_are_unsupported),
 		cmocka_unit_test(report_rows_decide_nothing),

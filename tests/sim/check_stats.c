@@ -126,7 +126,7 @@ static unsigned number(const char *text, unsigned most)
 int main(int argc, char **argv)
 {
 	const struct sim_cells all[] = {sim_ratio_cells(), sim_estimator_cells(),
-					sim_changepoint_cells()};
+					sim_campaign_cells(), sim_changepoint_cells()};
 	unsigned reps = REPS, threads = 2, passed = 0, failed = 0;
 	const char *only = NULL;
 	bool fast = false;

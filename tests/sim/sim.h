@@ -87,6 +87,7 @@ bool sim_speed(unsigned threads);
 
 struct sim_cells sim_ratio_cells(void);
 struct sim_cells sim_estimator_cells(void);
+struct sim_cells sim_campaign_cells(void);
 struct sim_cells sim_changepoint_cells(void);
 
 #endif

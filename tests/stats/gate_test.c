@@ -97,6 +97,40 @@ static void looks_are_taken_in_order(void **state)
 	assert_true(a.verdict == CVB_VERDICT_INCONCLUSIVE && a.next_look == 6);
 }
 
+/* Where no more sessions come, the look that cannot be reached is held at what there is. */
+static void a_final_look_takes_what_there_is(void **state)
+{
+	struct cvb_gate_plan p = looks;
+	struct cvb_gate_answer a;
+
+	(void)state;
+	p.final = true;
+	a = judge(0, 0.009, 9, p);
+	assert_true(a.verdict == CVB_VERDICT_PASS && a.look == 2 && a.ratio.sessions == 9);
+	assert_near(a.alpha, 0.0175, 0);
+	/* nothing new since the first look: it is not held twice */
+	a = judge(0, 0.009, 6, p);
+	assert_true(a.verdict == CVB_VERDICT_INCONCLUSIVE && !a.next_look);
+	assert_non_null(strstr(a.reason, "no planned look is left"));
+}
+
+/* The reason never says that an interval contains a margin which it does not contain. */
+static void reasons_of_open_looks_are_true(void **state)
+{
+	struct cvb_gate_plan p = looks;
+	struct cvb_gate_answer a = judge(0, 0.009, 9, p);
+
+	(void)state;
+	assert_true(a.ratio.lower > p.margin);
+	assert_non_null(strstr(a.reason, "the next planned look is at 10"));
+	p.n_looks = 1;
+	p.alpha = 0.0175;
+	a = judge(0, 0.009, 9, p);
+	assert_int_equal(a.verdict, CVB_VERDICT_INCONCLUSIVE);
+	assert_non_null(strstr(a.reason, "undecided at the last planned look, after 6 sessions"));
+	assert_non_null(strstr(a.reason, "would say PASS"));
+}
+
 static void plans_that_make_no_sense(void **state)
 {
 	static const char *const bad[] = {
@@ -134,6 +168,26 @@ static void estimators_by_hand(void **state)
 	assert_int_equal(
 		cvb_sessions_make(&s, p, 6, true, CVB_RATIO_LOCATION, CVB_PAIRING_PAIR, NULL), 0);
 	assert_near(s.z[0], -log(4) / 4, 1e-12);
+	cvb_sessions_done(&s);
+}
+
+/* Without rounds that belong together each arm has its own location: 1, 2, 6 and 4, 1, 1. */
+static void blocks_have_a_location_per_arm(void **state)
+{
+	const struct cvb_pair p[] = {
+		{1, 1, exp(1), exp(4)}, {1, 2, exp(2), exp(1)}, {1, 3, exp(6), exp(1)}};
+	struct cvb_sessions s;
+
+	(void)state;
+	assert_int_equal(
+		cvb_sessions_make(&s, p, 3, false, CVB_RATIO_LOCATION, CVB_PAIRING_BLOCK, NULL), 0);
+	/* Walsh: 1 1.5 2 3.5 4 6 and 1 1 1 2.5 2.5 4 */
+	assert_near(s.z[0], 1.75 - 2.75, 1e-12);
+	cvb_sessions_done(&s);
+	assert_int_equal(
+		cvb_sessions_make(&s, p, 3, false, CVB_RATIO_LOCATION, CVB_PAIRING_PAIR, NULL), 0);
+	/* of 3 -1 -5: -5 -3 -1 -1 1 3 */
+	assert_near(s.z[0], -1, 1e-12);
 	cvb_sessions_done(&s);
 }
 
@@ -239,8 +293,11 @@ int main(void)
 		cmocka_unit_test(three_answers),
 		cmocka_unit_test(no_spread_is_no_evidence),
 		cmocka_unit_test(looks_are_taken_in_order),
+		cmocka_unit_test(a_final_look_takes_what_there_is),
+		cmocka_unit_test(reasons_of_open_looks_are_true),
 		cmocka_unit_test(plans_that_make_no_sense),
 		cmocka_unit_test(estimators_by_hand),
+		cmocka_unit_test(blocks_have_a_location_per_arm),
 		cmocka_unit_test(welch_by_hand),
 		cmocka_unit_test(fieller_by_hand),
 		cmocka_unit_test(adjusted_p_values),
