@@ -85,7 +85,8 @@ struct cvb_model_cell {
 				     here - 1| less what the reading may be off by; 0: none */
 };
 
-/* A signal other than its own value that voids a sample; fixed before anything was measured. */
+/* A signal other than its own value that voids a sample; fixed before anything was measured.  In
+ * rising order of what is told of a round that has several. */
 enum cvb_disturbance {
 	CVB_UNDISTURBED,
 	CVB_DISTURBED_STEAL,	/* the host took more than CVB_STEAL_LIMIT_RATIO of the CPU time */

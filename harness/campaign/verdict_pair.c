@@ -54,7 +54,8 @@ int cvb_verdict_match(const struct cvb_model_series *s, int base, int test, unsi
 		return cvb_err_set(err, -ENOMEM, "out of memory judging %s", s->key);
 	for (size_t i = 0, k = 0; i < b->n && k < t->n;) {
 		const struct cvb_model_point *x = &b->v[i], *y = &t->v[k];
-		enum cvb_disturbance disturbed = x->disturbed ? x->disturbed : y->disturbed;
+		/* a wrong clock is the worse news of two: it comes last in the enum */
+		enum cvb_disturbance disturbed = cvb_max(x->disturbed, y->disturbed);
 
 		if (cvb_max(x->session, y->session) > last_session)
 			break;

@@ -26,6 +26,7 @@ struct synth {
 	double stolen_factor;	    /* vm's values in these rounds times this; 0: 1 */
 	unsigned stolen_session;    /* it holds in this session only; 0: all */
 	unsigned throttled_rounds;  /* and a throttle counter of native moved in so many */
+	double late_factor;	    /* vm's value in the round of late_s times this; 0: 1 */
 	double late_s;		    /* vm's clock counts so much more than the host's; < 0: less */
 	double gap_s;		    /* vm begins its sample so long after native; 0: 1 s */
 	double round_s;		    /* from round to round; 0: 10 s */
@@ -104,7 +105,8 @@ static inline void synth_rounds(FILE *f, const struct synth *c, unsigned session
 		const double factor[] = {
 			1, (session < c->aa_from ? 1 : c->aa_ratio) * exp(sign * c->aa_wobble),
 			c->vm_ratio * exp(sign * c->vm_wobble) *
-				(stolen && c->stolen_factor > 0 ? c->stolen_factor : 1)};
+				(stolen && c->stolen_factor > 0 ? c->stolen_factor : 1) *
+				(r == 1 && c->late_factor > 0 ? c->late_factor : 1)};
 
 		for (int a = 0; a < (c->vm_unsupported ? 2 : 3); a++) {
 			char triad[40];

@@ -491,7 +491,7 @@ static void later_sessions_do_not_void_a_look(void **state)
 			  .vm_ratio = 0.98,
 			  .vm_wobble = 0.001,
 			  .aa_wobble = 0.002,
-			  .aa_ratio = 1.3,
+			  .aa_ratio = 3,
 			  .aa_from = 7};
 	struct cvb_gate g = triad("g");
 	json_t *v;
@@ -558,8 +558,10 @@ static void voided_rounds_must_not_make_the_verdict(void **state)
 	       "PASS without the rounds left out (the host took CPU time in 12), but FAIL with");
 	c.stolen_factor = 0.99;
 	expect(judge_gates(c, &g, 1), "PASS", 0, "12 of 60 rounds are left out");
-	/* a wrong clock's values are never put back */
-	expect(judge((struct synth){.rounds = 10, .late_s = -4}), "PASS", 0, "");
+	/* a wrong clock's values are never put back, even if steal voided the round as well */
+	c.late_s = -4;
+	c.late_factor = 0.1;
+	expect(judge_gates(c, &g, 1), "PASS", 0, "clocks disagree on the length of 6");
 }
 
 static void sessions_must_do_the_same_work(void **state)
