@@ -153,8 +153,10 @@ static int choose_engines(struct chosen *c, struct cvb_run *run,
 			usable.index[usable.n++] = c->index[i];
 		} else if (r == -EOPNOTSUPP && all) {
 			cvb_err_text(&why, text, sizeof(text));
-			cvb_run_note(run, "ioengine %s is left out: %s",
-				     cvb_fio_engine_names[c->index[i]], text);
+			cvb_run_leave_out(
+				run,
+				json_pack("{s:s}", "engine", cvb_fio_engine_names[c->index[i]]),
+				"engine=%s: %s", cvb_fio_engine_names[c->index[i]], text);
 			r = 0;
 		} else if (err) {
 			*err = why;

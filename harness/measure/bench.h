@@ -12,7 +12,8 @@
  *               timed, with its parameters and the bytes, operations or flops of one iteration
  *   worker_setup  once on every worker thread, already pinned: first touch of its memory
  *   step        BATCH mode: do `iters` iterations of a case; the only timed call.  It must not
- *               allocate, log, read a clock or start a thread
+ *               allocate, log or start a thread, nor read a clock unless what it measures is single
+ *               times, kept in a cvb_histogram (measure/histogram.h)
  *   takes_part  which workers run a case; the others wait (one thread, one NUMA node's)
  *   prepare     before each step, on the same worker, not timed: put back what step uses up
  *   after_batch  after each timed batch, on one thread: report metrics that the time alone does not

@@ -208,13 +208,11 @@ static int look_at(const struct cvb_sessions *s, const struct cvb_gate_plan *pla
  */
 static unsigned look_sessions(const struct cvb_gate_plan *plan, unsigned i, unsigned have)
 {
-	unsigned before = i ? plan->looks[i - 1] : 0;
-
 	if (!plan->n_looks)
 		return have;
 	if (plan->looks[i] <= have)
 		return plan->looks[i];
-	return plan->final && have > before ? have : 0;
+	return plan->final ? have : 0;
 }
 
 int cvb_gate_judge(const struct cvb_sessions *s, const struct cvb_gate_plan *plan,
