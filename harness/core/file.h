@@ -18,6 +18,11 @@
 CVB_MUST_CHECK int cvb_file_read(const char *path, size_t max_bytes, char **ret_text,
 				 size_t *ret_bytes, struct cvb_err *err);
 
+/* The same for what may come from a stranger, such as a file of a bundle: no link is followed, and
+ * what is not a regular file is -EINVAL (a pipe would be waited for). */
+CVB_MUST_CHECK int cvb_file_read_regular(const char *path, size_t max_bytes, char **ret_text,
+					 size_t *ret_bytes, struct cvb_err *err);
+
 /* Read the first line of a small file without its newline; -errno quietly (no chain) if absent. */
 int cvb_file_read_line(const char *path, char *buf, size_t buf_bytes);
 
