@@ -3,6 +3,7 @@
  * What makes a campaign non-certifiable, and its A/A results.
  */
 #include "campaign/verdict_part.h"
+#include "core/stop.h"
 #include "core/util.h"
 
 #include <errno.h>
@@ -250,20 +251,20 @@ static json_t *aa_json(const struct cvb_model *m, const struct cvb_model_series 
 	return o;
 }
 
-/* The series of one metric, from index `first` on. */
-static json_t *aa_metric(const struct cvb_model *m, size_t first, int base, int aa)
+/* The series of one metric, from index `first` on; next[] leads from each to the next one. */
+static json_t *aa_metric(const struct cvb_model *m, const size_t *next, size_t first, int base,
+			 int aa)
 {
 	const struct cvb_model_series *worst = NULL;
 	struct cvb_ratio worst_ratio = {0};
 	unsigned series = 0, excluded = 0;
 	bool worst_excludes = false;
 
-	for (size_t i = first; i < m->n_series; i++) {
+	for (size_t i = first; i < m->n_series; i = next[i]) {
 		const struct cvb_model_series *s = m->series[i];
 		struct cvb_ratio r;
 
-		if (strcmp(s->name, m->series[first]->name) != 0 ||
-		    !cvb_verdict_ratio(s, base, aa, CVB_AA_ALPHA, &r))
+		if (!cvb_verdict_ratio(s, base, aa, CVB_AA_ALPHA, &r))
 			continue;
 
 		bool excludes = r.has_interval && (r.lower > 1 || r.upper < 1);
@@ -280,26 +281,54 @@ static json_t *aa_metric(const struct cvb_model *m, size_t first, int base, int 
 	return worst ? aa_json(m, worst, &worst_ratio, base, aa, series, excluded) : NULL;
 }
 
-static bool seen_before(const struct cvb_model *m, size_t i)
+/* Each metric's series in a chain: next[i] is the next one of the same name (n_series: none), and
+ * heads[] has the first one of each name.  Returns how many heads, 0 also when memory is out. */
+static size_t chain_series(const struct cvb_model *m, size_t *next, size_t *heads)
 {
-	for (size_t k = 0; k < i; k++)
-		if (!strcmp(m->series[k]->name, m->series[i]->name))
-			return true;
-	return false;
+	_cleanup_json_ json_t *last = json_object(); /* name -> its latest series */
+	size_t n = 0;
+
+	for (size_t i = 0; i < m->n_series; i++) {
+		const char *name = m->series[i]->name;
+		const json_t *before = json_object_get(last, name);
+
+		next[i] = m->n_series;
+		if (before)
+			next[json_integer_value(before)] = i;
+		else
+			heads[n++] = i;
+		if (json_object_set_new(last, name, json_integer((json_int_t)i)) < 0)
+			return 0;
+	}
+	return n;
+}
+
+static int aa_arm(const struct cvb_model *m, const size_t *next, const size_t *heads, size_t n,
+		  int aa, json_t *list, struct cvb_err *err)
+{
+	int base = m->arms[aa].aa_of ? cvb_model_arm(m, m->arms[aa].aa_of) : -1;
+
+	for (size_t i = 0; base >= 0 && i < n; i++) {
+		json_t *o = aa_metric(m, next, heads[i], base, aa);
+
+		if (o && json_array_append_new(list, o) < 0)
+			return cvb_err_set(err, -ENOMEM, "out of memory judging %s", m->path);
+		if (cvb_stop_requested())
+			return cvb_err_set(err, -EINTR, "interrupted while judging %s", m->path);
+	}
+	return 0;
 }
 
 int cvb_verdict_aa(const struct cvb_model *m, json_t *list, struct cvb_err *err)
 {
-	for (size_t aa = 0; aa < m->n_arms; aa++) {
-		int base = m->arms[aa].aa_of ? cvb_model_arm(m, m->arms[aa].aa_of) : -1;
+	_cleanup_free_ size_t *next = calloc(m->n_series + 1, sizeof(*next));
+	_cleanup_free_ size_t *heads = calloc(m->n_series + 1, sizeof(*heads));
+	size_t n = next && heads ? chain_series(m, next, heads) : 0;
+	int r = 0;
 
-		for (size_t i = 0; base >= 0 && i < m->n_series; i++) {
-			json_t *o = seen_before(m, i) ? NULL : aa_metric(m, i, base, (int)aa);
-
-			if (o && json_array_append_new(list, o) < 0)
-				return cvb_err_set(err, -ENOMEM, "out of memory judging %s",
-						   m->path);
-		}
-	}
-	return 0;
+	if (!n && m->n_series)
+		return cvb_err_set(err, -ENOMEM, "out of memory judging %s", m->path);
+	for (size_t aa = 0; r == 0 && aa < m->n_arms; aa++)
+		r = aa_arm(m, next, heads, n, (int)aa, list, err);
+	return r;
 }
