@@ -342,3 +342,38 @@ EOF
         '{"id":4,"op":"calibrate"}' '{"id":5,"op":"exit"}' | "$CVB" agent)
     jq -es '.[0].ready and (.[1].ok | not) and (.[2].ok | not) and .[3].ok and .[4].result.iters[0] > 0 and .[5].ok' <<<"$out"
 }
+
+# FOLDER SESSIONS BENCHES: the head of a bundle with 32 arms, 31 of them A/A.
+large_bundle() {
+    mkdir -p "$1"
+    printf '[profile]\nsessions = 1\nrounds = 1\n[arm a0]\n[bench null.nop]\n' >"$1/profile.ini"
+    jq -nc --argjson s "$2" --argjson b "$3" '[range(32) | "a\(.)"] as $arms | {type: "campaign",
+        schema: "cvmbench.journal/1", profile: "p", seed: 7, sessions: $s, rounds: 1,
+        arms: [$arms[] | {name: ., aa_of: (if . == "a0" then null else "a0" end)}],
+        benches: [range($b) | {name: "b\(.)", arms: $arms, rounds: 1}]}' >"$1/journal.jsonl"
+}
+
+# The limit of time is there to end a hang: either takes seconds.
+@test "as many metrics or parameters as a journal may have are reported" {
+    large_bundle metrics 1 1
+    jq -nc '{type: "bench", session: 1, attempt: 1, arm: "a0", bench: "b0", outcome: "ok",
+        series: [range(16384) | {metric: "m\(.)", unit: "n", better: "higher"}]}' \
+        >>metrics/journal.jsonl
+    run -0 --separate-stderr timeout 60 "$CVB" report metrics
+    large_bundle params 1 1
+    jq -nc '[range(16384) | {metric: "m", unit: "n", better: "higher",
+            params: ({z: .} + ([range(15) | {key: "p\(.)", value: 1}] | from_entries))}] as $series
+        | {session: 1, attempt: 1, arm: "a0", bench: "b0"} | (. + {type: "bench", outcome: "ok",
+            series: $series}, . + {type: "sample", round: 1, values: [range(16384)]},
+            . + {type: "round", round: 1})' >>params/journal.jsonl
+    run -0 --separate-stderr timeout 60 "$CVB" report params
+}
+
+@test "a journal needs memory for what it says, not for what it could say" {
+    ! grep -q __asan_init "$CVB" || skip "the sanitizer reserves addresses of its own"
+    large_bundle b 10000 8
+    jq -nc 'range(1; 10001) as $s | {type: "session", session: $s, attempt: 1},
+        (range(8) | {type: "bench", session: $s, attempt: 1, arm: "a0", bench: "b\(.)",
+            outcome: "failed", reason: "no"})' >>b/journal.jsonl
+    run -0 --separate-stderr bash -c 'ulimit -v 250000; "$0" report b' "$CVB"
+}
