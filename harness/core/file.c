@@ -242,17 +242,6 @@ int cvb_remove_tree(const char *path)
 	return nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }
 
-int cvb_file_copy(const char *src, const char *dst, struct cvb_err *err)
-{
-	_cleanup_free_ char *text = NULL;
-	size_t bytes;
-	int r = cvb_file_read(src, (size_t)1 << 30, &text, &bytes, err);
-
-	if (r < 0)
-		return r;
-	return cvb_file_write(dst, text, bytes, err);
-}
-
 char *cvb_exe_dir(void)
 {
 	char buf[PATH_MAX];

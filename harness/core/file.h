@@ -49,9 +49,6 @@ CVB_MUST_CHECK int cvb_mkdir_all(const char *path, struct cvb_err *err);
  */
 int cvb_remove_tree(const char *path);
 
-/* Copy a regular file's contents; `dst` is replaced whole or not at all. */
-CVB_MUST_CHECK int cvb_file_copy(const char *src, const char *dst, struct cvb_err *err);
-
 /*
  * Where a data file of the project lies ("profiles/quick.ini", "plots/bars.gp"): $CVMBENCH_DATADIR,
  * then the source tree that the running program was built in, then PREFIX/share/cvmbench.
