@@ -352,12 +352,13 @@ static void note_abort(struct campaign *c, const struct cvb_err *err)
 }
 
 int cvb_campaign_run(const struct cvb_profile *profile, const char *bundle, uint64_t seed,
-		     bool resume, struct cvb_err *err)
+		     bool resume, bool *ret_measured, struct cvb_err *err)
 {
 	struct campaign *c = calloc(1, sizeof(*c));
 	struct cvb_err why = {0};
 	int r;
 
+	*ret_measured = false;
 	if (!c)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	c->profile = profile;
@@ -369,6 +370,7 @@ int cvb_campaign_run(const struct cvb_profile *profile, const char *bundle, uint
 	if (r == 0 && !c->done.ended) {
 		_cleanup_free_ char *scratch = cvb_bundle_path(bundle, "scratch");
 
+		*ret_measured = true;
 		begin_progress(c);
 		r = run_sessions(c, &why);
 		cvb_progress_end();

@@ -20,9 +20,11 @@
  *
  * `seed` is not looked at when resuming: the journal has it.  The folder must not hold a campaign
  * unless `resume`.  0 when all sessions are complete; else the first error, after the journal was
- * closed with an "abort" line and everything started was ended.
+ * closed with an "abort" line and everything started was ended.  *ret_measured tells whether it
+ * came to measuring at all: before that the folder is as it was.
  */
 CVB_MUST_CHECK int cvb_campaign_run(const struct cvb_profile *profile, const char *bundle,
-				    uint64_t seed, bool resume, struct cvb_err *err);
+				    uint64_t seed, bool resume, bool *ret_measured,
+				    struct cvb_err *err);
 
 #endif

@@ -176,17 +176,29 @@ static json_t *side_json(const struct cvb_side *s)
 			 cvb_side_kind_names[s->kind], "sessions", (json_int_t)s->sessions);
 }
 
-static enum cvb_verdict overall(const struct cvb_matcher *m)
+static bool all_invalid(const json_t *errors)
 {
-	enum cvb_verdict worst = CVB_VERDICT_PASS;
+	for (size_t i = 0; i < json_array_size(errors); i++) {
+		const char *class =
+			json_string_value(json_object_get(json_array_get(errors, i), "class"));
 
+		if (!class || strcmp(class, "invalid") != 0)
+			return false;
+	}
+	return true;
+}
+
+static const char *overall(const struct cvb_matcher *m)
+{
+	enum cvb_verdict worst = m->n ? CVB_VERDICT_PASS : CVB_VERDICT_UNSUPPORTED;
+
+	if (!all_invalid(m->errors))
+		return CVB_COMPARE_ERROR;
 	if (json_array_size(m->errors))
-		return CVB_VERDICT_INVALID;
-	if (!m->n)
-		return CVB_VERDICT_UNSUPPORTED;
+		return cvb_verdict_names[CVB_VERDICT_INVALID];
 	for (size_t i = 0; i < m->n; i++)
 		worst = cvb_max(worst, m->rows[i].verdict);
-	return worst;
+	return cvb_verdict_names[worst];
 }
 
 static json_t *document(struct cvb_matcher *m)
@@ -198,9 +210,9 @@ static json_t *document(struct cvb_matcher *m)
 	return json_pack("{s:s, s:o, s:o, s:s, s:f, s:s?, s:s, s:o, s:O, s:O, s:O}", "schema",
 			 "cvmbench.compare/1", "base", side_json(m->side[0]), "current",
 			 side_json(m->side[1]), "kind", cvb_gate_rule_names[m->plan->rule],
-			 "margin", m->plan->margin, "per", m->plan->per, "overall",
-			 cvb_verdict_names[overall(m)], "metrics", metrics, "errors", m->errors,
-			 "notes", m->notes, "differences", m->differences);
+			 "margin", m->plan->margin, "per", m->plan->per, "overall", overall(m),
+			 "metrics", metrics, "errors", m->errors, "notes", m->notes, "differences",
+			 m->differences);
 }
 
 static int check_plan(const struct cvb_compare_plan *p, struct cvb_err *err)
@@ -279,16 +291,10 @@ int cvb_compare(const struct cvb_side *base, const struct cvb_side *current,
 
 enum cvb_exit cvb_compare_exit(const json_t *doc)
 {
-	const json_t *errors = json_object_get(doc, "errors");
 	const char *worst = json_string_value(json_object_get(doc, "overall"));
 
-	for (size_t i = 0; i < json_array_size(errors); i++) {
-		const char *class =
-			json_string_value(json_object_get(json_array_get(errors, i), "class"));
-
-		if (!class || strcmp(class, "invalid") != 0)
-			return CVB_EXIT_USAGE;
-	}
+	if (worst && !strcmp(worst, CVB_COMPARE_ERROR))
+		return CVB_EXIT_USAGE;
 	for (int v = 0; worst && cvb_verdict_names[v]; v++)
 		if (!strcmp(worst, cvb_verdict_names[v]))
 			return cvb_verdict_code((enum cvb_verdict)v);

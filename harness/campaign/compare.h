@@ -22,8 +22,8 @@
  * The document ("cvmbench.compare/1"):
  *
  *   schema, base {path, kind, sessions}, current {the same}, kind, margin, per,
- *   overall  the worst verdict: FAIL, INCONCLUSIVE, PASS; INVALID if there is any error;
- *            UNSUPPORTED if neither side supports anything
+ *   overall  the worst verdict: FAIL, INCONCLUSIVE, PASS; ERROR if there is any input error, else
+ *            INVALID if any measurement is; UNSUPPORTED if neither side supports anything
  *   metrics [{id, metric, arm, base, params, unit, better, base_value, current_value, kind, margin,
  *             ratio, lower, upper, confidence, alpha, method, sessions, sessions_base,
  *             sessions_current, rounds, pairing, p_fail, p_adjusted, verdict, reason, emulated,
@@ -41,6 +41,7 @@
 #include "campaign/side.h"
 #include "stats/gate.h"
 
+#define CVB_COMPARE_ERROR      "ERROR" /* overall, beside the names of verdicts */
 #define CVB_COMPARE_RESOLUTION 1e-9
 #define CVB_COMPARE_FDR	       0.05 /* expected share of false alarms among the FAILs */
 
@@ -58,7 +59,7 @@ CVB_MUST_CHECK int cvb_compare(const struct cvb_side *base, const struct cvb_sid
 			       const struct cvb_compare_plan *plan, json_t **ret,
 			       struct cvb_err *err);
 
-/* 2 for any input error, else 5 for any invalid measurement, else as the overall verdict says. */
+/* What the overall verdict says: 2 for ERROR, 5 for INVALID, …; 6 for a document without one. */
 enum cvb_exit cvb_compare_exit(const json_t *doc);
 
 /* The tables for a terminal; texts are made safe.  `colour`: ANSI colours. */

@@ -20,7 +20,8 @@ static const char *colour_of(const char *verdict, bool colour)
 		return "";
 	if (!strcmp(verdict, "PASS"))
 		return "\033[1;32m";
-	if (!strcmp(verdict, "FAIL") || !strcmp(verdict, "INVALID"))
+	if (!strcmp(verdict, "FAIL") || !strcmp(verdict, "INVALID") ||
+	    !strcmp(verdict, CVB_COMPARE_ERROR))
 		return "\033[1;31m";
 	return "\033[1;33m";
 }
@@ -81,10 +82,11 @@ static char *what_text(const json_t *row)
 	const json_t *labels = json_object_get(row, "labels"), *v;
 	const char *arm = text_of(row, "arm"), *metric = text_of(row, "metric");
 	const char *bench = text_of(row, "bench");
+	const char *what = *metric ? metric : bench;
 	_cleanup_free_ char *params = cvb_model_params_key(json_object_get(row, "params"));
 	bool some = params && *params;
-	char *text = cvb_strf("%s%s%s%s%s%s", arm, *arm ? " " : "", *metric ? metric : bench,
-			      some ? "{" : "", some ? params : "", some ? "}" : "");
+	char *text = cvb_strf("%s%s%s%s%s%s", arm, *arm && *what ? " " : "", what, some ? "{" : "",
+			      some ? params : "", some ? "}" : "");
 	size_t i;
 
 	json_array_foreach (labels, i, v) {
@@ -200,12 +202,20 @@ static void print_summary(FILE *out, const json_t *doc, bool colour)
 		colour_of(overall, colour), overall, colour ? "\033[0m" : "", n[CVB_VERDICT_FAIL],
 		n[CVB_VERDICT_INCONCLUSIVE], n[CVB_VERDICT_PASS], errors, errors == 1 ? "" : "s",
 		text_of(doc, "kind"), number_of(doc, "margin"));
+	if (!strcmp(overall, CVB_COMPARE_ERROR))
+		print_text(out, NULL, 0,
+			   "ERROR: not everything could be compared, so the comparison as a whole "
+			   "has no verdict (exit 2); verdicts above are those of single metrics.");
+	else if (!strcmp(overall, cvb_verdict_names[CVB_VERDICT_INVALID]))
+		print_text(out, NULL, 0,
+			   "INVALID: some of it was measured but cannot be believed (exit 5); "
+			   "verdicts above are those of single metrics.");
 }
 
 void cvb_compare_print(FILE *out, const json_t *doc, bool colour)
 {
 	static const char *const sides[] = {"base", "current"};
-	const char *per = text_of(doc, "per");
+	_cleanup_free_ char *per = cvb_text_plain(text_of(doc, "per"), TEXT_CHARS);
 
 	for (int i = 0; i < 2; i++) {
 		const json_t *s = json_object_get(doc, sides[i]);
@@ -214,9 +224,11 @@ void cvb_compare_print(FILE *out, const json_t *doc, bool colour)
 		fprintf(out, "%-8s %s (%s, %.0f session%s)\n", sides[i], text_of(s, "path"),
 			text_of(s, "kind"), n, n > 1 ? "s" : "");
 	}
-	if (*per)
+	if (per && *per)
 		fprintf(out, "%-8s values are relative to arm %s in the same round\n", "", per);
-	fputc('\n', out);
+	if (json_array_size(json_object_get(doc, "metrics")) ||
+	    json_array_size(json_object_get(doc, "errors")))
+		fputc('\n', out);
 	print_metrics(out, json_object_get(doc, "metrics"), colour);
 	print_errors(out, json_object_get(doc, "errors"), colour);
 	print_rest(out, doc);

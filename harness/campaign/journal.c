@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "campaign/journal.h"
 
+#include "core/stop.h"
 #include "core/util.h"
 
 #include <errno.h>
@@ -208,6 +209,8 @@ int cvb_journal_read(const char *path, cvb_journal_fn *fn, void *ctx, struct cvb
 		_cleanup_json_ json_t *line =
 			json_loadb(bytes ? buf : "", bytes, JSON_REJECT_DUPLICATES, &at);
 
+		if (cvb_stop_requested())
+			return cvb_err_set(err, -EINTR, "interrupted while reading %s", path);
 		if (!line)
 			return cvb_err_set(err, -EBADMSG, "%s:%zu: not JSON: %s", path, number,
 					   at.text);

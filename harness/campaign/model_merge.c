@@ -174,7 +174,7 @@ static int merge_cell(struct cvb_model *m, const struct cvb_slots *slots, unsign
 	for (unsigned session = 1; session <= m->sessions; session++) {
 		const struct cvb_slot *slot =
 			slots->v[(size_t)(session - 1) * m->n_benches + bench];
-		const struct cvb_slot_arm *a = slot ? &slot->arms[arm] : NULL;
+		const struct cvb_slot_arm *a = slot ? cvb_slot_arm(slot, arm) : NULL;
 
 		if (!a || a->outcome == CVB_MODEL_NONE)
 			continue;

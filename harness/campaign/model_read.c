@@ -338,11 +338,12 @@ int cvb_model_load(struct cvb_model **ret, const char *journal_path, struct cvb_
 
 	r.m = m;
 	r.series_index = json_object();
+	r.series_line = calloc(CVB_MODEL_MAX_SERIES, sizeof(*r.series_line));
 	if (m) {
 		m->path = strdup(journal_path);
 		m->benches = calloc(CVB_MODEL_MAX_BENCHES, sizeof(*m->benches));
 	}
-	if (!m || !m->path || !m->benches || !r.series_index)
+	if (!m || !m->path || !m->benches || !r.series_index || !r.series_line)
 		cvb_err_set(err, e, "out of memory reading %s", journal_path);
 	else
 		e = cvb_journal_read(journal_path, on_line, &r, err);
@@ -352,6 +353,7 @@ int cvb_model_load(struct cvb_model **ret, const char *journal_path, struct cvb_
 		e = cvb_model_merge(m, &r.slots, err);
 	cvb_slots_done(&r.slots, m && r.begun ? (size_t)m->sessions * m->n_benches : 0);
 	json_decref(r.series_index);
+	free(r.series_line);
 	if (e < 0) {
 		cvb_model_free(m);
 		return e;

@@ -14,7 +14,7 @@
 
 /* ---- slots ----------------------------------------------------------------------------------- */
 
-static void slot_arm_clear(struct cvb_slot_arm *a)
+static void slot_arm_free(struct cvb_slot_arm *a)
 {
 	free(a->reason);
 	json_decref(a->options);
@@ -26,15 +26,44 @@ static void slot_arm_clear(struct cvb_slot_arm *a)
 	for (size_t i = 0; i < a->n_rows; i++)
 		free(a->rows[i].values);
 	free(a->rows);
-	*a = (struct cvb_slot_arm){0};
+	free(a);
 }
 
 static void slot_clear(struct cvb_slot *s)
 {
-	for (size_t i = 0; i < CVB_MODEL_MAX_ARMS; i++)
-		slot_arm_clear(&s->arms[i]);
+	while (s->arms) {
+		struct cvb_slot_arm *a = s->arms;
+
+		s->arms = a->next;
+		slot_arm_free(a);
+	}
 	free(s->rounds);
 	*s = (struct cvb_slot){0};
+}
+
+struct cvb_slot_arm *cvb_slot_arm(const struct cvb_slot *slot, unsigned arm)
+{
+	struct cvb_slot_arm *a = slot->arms;
+
+	while (a && a->arm != arm)
+		a = a->next;
+	return a;
+}
+
+/* The same; it is added when new, NULL when memory is out. */
+static struct cvb_slot_arm *get_slot_arm(struct cvb_slot *slot, unsigned arm)
+{
+	struct cvb_slot_arm *a = cvb_slot_arm(slot, arm);
+
+	if (a)
+		return a;
+	a = calloc(1, sizeof(*a));
+	if (!a)
+		return NULL;
+	a->arm = arm;
+	a->next = slot->arms;
+	slot->arms = a;
+	return a;
 }
 
 /*
@@ -174,12 +203,12 @@ static int set_series(struct cvb_model_reader *r, unsigned bench, struct cvb_slo
 	json_array_foreach (list, i, v) {
 		int e = find_series(r, bench, v, &series[i]);
 
-		for (size_t j = 0; e == 0 && j < i; j++)
-			if (series[j] == series[i])
-				e = cvb_model_bad(r, "series", "%s is there twice",
-						  r->m->series[series[i]]->key);
+		if (e == 0 && r->series_line[series[i]] == r->number)
+			e = cvb_model_bad(r, "series", "%s is there twice",
+					  r->m->series[series[i]]->key);
 		if (e < 0)
 			return e;
+		r->series_line[series[i]] = r->number;
 		a->n_series = i + 1;
 	}
 	return 0;
@@ -308,8 +337,10 @@ int cvb_model_on_bench(struct cvb_model_reader *r)
 	if (!slot)
 		return 0;
 
-	struct cvb_slot_arm *a = &slot->arms[arm];
+	struct cvb_slot_arm *a = get_slot_arm(slot, arm);
 
+	if (!a)
+		return cvb_model_no_memory(r);
 	if (o != CVB_MODEL_OK) {
 		e = cvb_model_get_text(r, r->line, "reason", CVB_MODEL_REASON_BYTES, true,
 				       &a->reason);
@@ -412,12 +443,12 @@ int cvb_model_on_sample(struct cvb_model_reader *r)
 	if (e < 0)
 		return e;
 
-	struct cvb_slot_arm unused = {0}, *a = slot ? &slot->arms[arm] : &unused;
+	struct cvb_slot_arm unused = {0}, *a = slot ? cvb_slot_arm(slot, arm) : NULL;
 
-	e = read_row(r, a, &row);
+	e = read_row(r, a ? a : &unused, &row);
 	if (e < 0 || !slot)
 		return e;
-	if (a->outcome == CVB_MODEL_NONE || !a->series)
+	if (!a || !a->series)
 		return cvb_model_bad(r, "bench", "a sample before the benchmark's \"ok\" line");
 	if (a->n_rows && row.round <= a->rows[a->n_rows - 1].round)
 		return cvb_model_bad(r, "round", "round %u came after round %u", row.round,

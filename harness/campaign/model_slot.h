@@ -22,6 +22,8 @@ struct cvb_slot_row {
 };
 
 struct cvb_slot_arm {
+	struct cvb_slot_arm *next; /* of the slot; in no order */
+	unsigned arm;
 	enum cvb_model_outcome outcome;
 	char *reason;
 	bool emulated;
@@ -48,7 +50,7 @@ struct cvb_slot {
 	unsigned *rounds; /* complete ones, rising */
 	size_t n_rounds;
 	size_t rounds_room;
-	struct cvb_slot_arm arms[CVB_MODEL_MAX_ARMS];
+	struct cvb_slot_arm *arms; /* those that any line spoke of */
 };
 
 /* An arm_end line with a reason: that arm's samples of that attempt are void. */
@@ -75,6 +77,7 @@ struct cvb_model_reader {
 	struct cvb_slots slots;
 	json_t *series_index; /* series key -> index */
 	size_t series_room;
+	size_t *series_line; /* number of the line that named a series last; MAX_SERIES of them */
 	unsigned last_ready[CVB_MODEL_MAX_ARMS]; /* session last counted in arms[].sessions */
 };
 
@@ -119,6 +122,9 @@ int cvb_model_on_round(struct cvb_model_reader *r);
 int cvb_model_on_bench_end(struct cvb_model_reader *r);
 int cvb_model_on_arm_end(struct cvb_model_reader *r);
 void cvb_slots_done(struct cvb_slots *slots, size_t n);
+
+/* What the slot knows of an arm, or NULL. */
+struct cvb_slot_arm *cvb_slot_arm(const struct cvb_slot *slot, unsigned arm);
 
 /* Fill cells and points from the slots that are left.  -ENOMEM. */
 CVB_MUST_CHECK int cvb_model_merge(struct cvb_model *m, const struct cvb_slots *slots,

@@ -162,19 +162,22 @@ static char *find_profile(const char *name, struct cvb_err *err)
 	return path;
 }
 
-int cvb_profile_load(struct cvb_profile **ret, const char *name, struct cvb_err *err)
+typedef int read_fn(const char *path, size_t max_bytes, char **ret_text, size_t *ret_bytes,
+		    struct cvb_err *err);
+
+/* Takes `path`, which may be NULL if err says why. */
+static int load(struct cvb_profile **ret, char *path, read_fn *read, struct cvb_err *err)
 {
 	struct cvb_profile *p = calloc(1, sizeof(*p));
 	int r;
 
-	if (!p)
+	if (!p) {
+		free(path);
 		return cvb_err_set(err, -ENOMEM, "out of memory");
-	r = cvb_opts_defaults(cvb_profile_opts, p, err);
-	if (r == 0) {
-		p->path = find_profile(name, err);
-		r = p->path ? 0 : -EINVAL;
 	}
-	if (r == 0 && cvb_file_read(p->path, MAX_PROFILE_BYTES, &p->text, NULL, err) < 0)
+	p->path = path;
+	r = path ? cvb_opts_defaults(cvb_profile_opts, p, err) : -EINVAL;
+	if (r == 0 && read(p->path, MAX_PROFILE_BYTES, &p->text, NULL, err) < 0)
 		r = -EINVAL;
 	if (r == 0 && strlen(p->text) == 0)
 		r = cvb_err_set(err, -EINVAL, "%s is empty", p->path);
@@ -203,6 +206,19 @@ int cvb_profile_load(struct cvb_profile **ret, const char *name, struct cvb_err 
 	}
 	*ret = p;
 	return 0;
+}
+
+int cvb_profile_load(struct cvb_profile **ret, const char *name, struct cvb_err *err)
+{
+	return load(ret, find_profile(name, err), cvb_file_read, err);
+}
+
+int cvb_profile_load_copy(struct cvb_profile **ret, const char *path, struct cvb_err *err)
+{
+	char *own = strdup(path);
+
+	return own ? load(ret, own, cvb_file_read_regular, err)
+		   : cvb_err_set(err, -ENOMEM, "out of memory");
 }
 
 struct cvb_profile *cvb_profile_free(struct cvb_profile *p)

@@ -86,6 +86,10 @@ struct cvb_profile {
  */
 CVB_MUST_CHECK int cvb_profile_load(struct cvb_profile **ret, const char *name,
 				    struct cvb_err *err);
+/* The same for a bundle's copy, which may come from a stranger: `path` is read as it is, and only
+ * if it is a regular file. */
+CVB_MUST_CHECK int cvb_profile_load_copy(struct cvb_profile **ret, const char *path,
+					 struct cvb_err *err);
 struct cvb_profile *cvb_profile_free(struct cvb_profile *p);
 
 /* Print every section and key of a profile with its default; benchmarks' own options are left to

@@ -35,6 +35,7 @@ struct reader {
 	enum section section;
 	size_t index;	  /* of the arm, bench or gate that the section fills */
 	char header[128]; /* current section's name */
+	json_t *lines;	  /* "header] key" -> number of the line that set it */
 	int r;
 	struct cvb_err *err;
 };
@@ -173,8 +174,6 @@ static int set_bench_key(struct reader *rd, const char *key, const char *value)
 
 	if (cvb_opt_find(cvb_profile_bench_opts, key))
 		return cvb_opt_set(cvb_profile_bench_opts, b, key, value, rd->err);
-	if (json_object_get(b->options, key))
-		return cvb_err_set(rd->err, -EINVAL, "%s is there twice", key);
 
 	/* parse it now, so that a mistake is told with its line and before anything boots */
 	void *conf = calloc(1, b->bench->conf_size ? b->bench->conf_size : 1);
@@ -250,6 +249,21 @@ static char *next_line(char *buf, int room, void *ctx)
 	return buf;
 }
 
+/* The later of two would win silently, whichever was meant. */
+static int check_once(struct reader *rd, const char *key)
+{
+	_cleanup_free_ char *name = cvb_strf("%s] %s", rd->header, key);
+	const json_t *before = name ? json_object_get(rd->lines, name) : NULL;
+
+	if (before)
+		return cvb_err_set(rd->err, -EINVAL,
+				   "%s is there twice: first in line %" JSON_INTEGER_FORMAT, key,
+				   json_integer_value(before));
+	if (!name || json_object_set_new_nocheck(rd->lines, name, json_integer(rd->line)) < 0)
+		return cvb_err_set(rd->err, -ENOMEM, "out of memory");
+	return 0;
+}
+
 static int on_entry(void *ctx, const char *section, const char *key, const char *value)
 {
 	struct reader *rd = ctx;
@@ -257,7 +271,9 @@ static int on_entry(void *ctx, const char *section, const char *key, const char 
 	(void)section; /* cut to 50 characters by inih; rd->header is whole */
 	if (rd->r < 0 || !key)
 		return 1;
-	rd->r = set_key(rd, key, value ? value : "");
+	rd->r = check_once(rd, key);
+	if (rd->r == 0)
+		rd->r = set_key(rd, key, value ? value : "");
 	if (rd->r < 0)
 		cvb_err_wrap(rd->err, rd->r, "[%s]", rd->header);
 	return 1;
@@ -265,8 +281,9 @@ static int on_entry(void *ctx, const char *section, const char *key, const char 
 
 int cvb_profile_parse(struct cvb_profile *p, struct cvb_err *err)
 {
-	struct reader rd = {.p = p, .at = p->text, .err = err};
-	int bad_line = ini_parse_stream(next_line, &rd, on_entry, &rd);
+	_cleanup_json_ json_t *lines = json_object();
+	struct reader rd = {.p = p, .at = p->text, .lines = lines, .err = err};
+	int bad_line = lines ? ini_parse_stream(next_line, &rd, on_entry, &rd) : -1;
 
 	if (rd.r < 0)
 		return cvb_err_wrap(err, rd.r, "%s:%u", p->path, rd.line);

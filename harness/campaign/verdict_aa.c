@@ -7,6 +7,7 @@
  * 2 CVB_AA_ALPHA, whatever the number of series that its gates judge.
  */
 #include "campaign/verdict_part.h"
+#include "core/stop.h"
 #include "core/util.h"
 
 #include <errno.h>
@@ -256,6 +257,9 @@ int cvb_verdict_aa(const struct cvb_model *m, double alpha, json_t *list, struct
 
 			if (o)
 				r = json_array_append_new(list, o) < 0 ? -ENOMEM : 0;
+			if (r == 0 && cvb_stop_requested())
+				return cvb_err_set(err, -EINTR, "interrupted while judging %s",
+						   m->path);
 		}
 	}
 	return r < 0 ? cvb_err_set(err, -ENOMEM, "out of memory judging %s", m->path) : 0;

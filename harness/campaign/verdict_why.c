@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What makes a campaign non-certifiable, and its A/A results.
+ * What makes a campaign non-certifiable, and its list of failures.
  */
 #include "campaign/verdict_part.h"
 #include "core/util.h"

@@ -107,7 +107,8 @@ static int locate(const struct conf *c, const char *arg, struct cvb_profile **pr
 		if (!inside)
 			return cvb_err_set(err, -ENOMEM, "out of memory");
 	}
-	r = cvb_profile_load(profile, inside ? inside : arg, err);
+	r = inside ? cvb_profile_load_copy(profile, inside, err)
+		   : cvb_profile_load(profile, arg, err);
 	if (r < 0)
 		return r;
 	*bundle = from_bundle ? strdup(arg)
@@ -146,7 +147,7 @@ static int judge(const char *bundle, bool json, struct cvb_err *err)
 			return r;
 	} else {
 		cvb_verdict_print(stdout, verdicts, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"));
-		printf("\nReport: %s/%s\n", bundle, CVB_BUNDLE_HTML);
+		cvb_bundle_print_page(stdout, bundle);
 	}
 	return (int)cvb_verdict_exit(verdicts);
 }
@@ -156,6 +157,7 @@ static int run(const void *conf, int argc, char **argv, struct cvb_err *err)
 	const struct conf *c = conf;
 	struct cvb_profile *profile = NULL;
 	_cleanup_free_ char *bundle = NULL;
+	bool measured = false;
 	uint64_t seed = 0;
 	int r;
 
@@ -171,8 +173,8 @@ static int run(const void *conf, int argc, char **argv, struct cvb_err *err)
 		if (!profile->n_gates)
 			cvb_warn("profile %s has no gate: everything is measured, nothing judged",
 				 profile->name);
-		r = cvb_campaign_run(profile, bundle, seed, c->resume, err);
-		if (r < 0 && has_samples(bundle))
+		r = cvb_campaign_run(profile, bundle, seed, c->resume, &measured, err);
+		if (r < 0 && measured && has_samples(bundle))
 			cvb_warn("the campaign is not complete; what was measured is kept: "
 				 "cvmbench certify --resume %s",
 				 bundle);

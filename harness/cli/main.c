@@ -109,6 +109,19 @@ static const struct cvb_verb *find_verb(const char *name, struct cvb_err *err)
 	return NULL;
 }
 
+/* A full disk behind stdout must not look like success, nor like a verdict. */
+static int finish(int code)
+{
+	bool before = ferror(stdout), now = fflush(stdout) != 0;
+
+	/* code 6: the chain that was printed says why */
+	if ((!before && !now) || code == CVB_EXIT_INTERNAL)
+		return code;
+	fprintf(stderr, "cvmbench: error: cannot write to standard output: %s\n",
+		now ? strerror(errno) : "an earlier write failed");
+	return CVB_EXIT_INTERNAL;
+}
+
 int main(int argc, char **argv)
 {
 	const struct cvb_verb *verb = NULL;
@@ -127,13 +140,13 @@ int main(int argc, char **argv)
 		else if (argc <= 2)
 			print_help(stdout);
 		if (!err.n)
-			return CVB_EXIT_OK;
+			return finish(CVB_EXIT_OK);
 		cvb_log_err(&err);
 		return CVB_EXIT_USAGE;
 	}
 	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "version")) {
 		print_version();
-		return CVB_EXIT_OK;
+		return finish(CVB_EXIT_OK);
 	}
 	if (argv[1][0] == '-') {
 		cvb_err_set(&err, -EINVAL,
@@ -153,11 +166,5 @@ int main(int argc, char **argv)
 		cvb_log_err(&err);
 		r = (int)cvb_err_exit(r);
 	}
-	/* a full disk behind stdout must not look like success */
-	if (fflush(stdout) != 0 && r == 0) {
-		fprintf(stderr, "cvmbench: error: cannot write to standard output: %s\n",
-			strerror(errno));
-		r = CVB_EXIT_INTERNAL;
-	}
-	return r;
+	return finish(r);
 }

@@ -38,7 +38,7 @@ static int run(const void *conf, int argc, char **argv, struct cvb_err *err)
 	if (c->json)
 		return cvb_json_write("-", verdicts, err);
 	cvb_verdict_print(stdout, verdicts, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"));
-	printf("\nReport: %s/%s\n", argv[0], CVB_BUNDLE_HTML);
+	cvb_bundle_print_page(stdout, argv[0]);
 	return 0;
 }
 

@@ -67,7 +67,8 @@ static const struct cvb_opt opts[] = {
 	 .offset = C(alpha),
 	 .min = 1e-9,
 	 .max = 0.4999,
-	 .help = "one-sided error of each bound; default .05, with several looks .0175 each"},
+	 .help = "one-sided error of each bound; default .05, with 2 to 4 looks .0175 at each, "
+		 "with 5 to 8 looks .012"},
 	{.name = "resolution",
 	 .type = CVB_OPT_DOUBLE,
 	 .offset = C(resolution),
@@ -131,13 +132,17 @@ static int next_line(struct input *in, char **ret)
 	return 1;
 }
 
-/* A number, whole.  NaN and infinities are numbers here; whoever wants others says so. */
-static int parse_number(const struct input *in, const char *field, const char *text, double *ret)
+bool cvb_stats_number(const char *text, double *ret)
 {
 	char *end;
 
 	*ret = strtod(text, &end);
-	if (end == text || *end)
+	return end != text && !*end && !strpbrk(text, "xX");
+}
+
+static int parse_number(const struct input *in, const char *field, const char *text, double *ret)
+{
+	if (!cvb_stats_number(text, ret))
 		return cvb_err_set(in->err, -EBADMSG, "%s:%zu: %s: \"%.60s\" is not a number",
 				   in->name, in->line, field, text);
 	return 0;
@@ -155,12 +160,19 @@ enum {
 };
 static const char *const columns[] = {"session", "round", "base", "test", NULL};
 
-/* Session labels in order of first sight, found by hash: a session is its number here. */
+/* Labels in order of first sight, found by hash: a session or a round is its number here. */
 struct labels {
-	char (*text)[LABEL_BYTES];
+	char **text;
 	size_t n, room;
 	unsigned *slot; /* index + 1, or 0 */
 	size_t slots;
+};
+
+/* Where a row came from. */
+struct origin {
+	unsigned session; /* numbers of its labels */
+	unsigned round;
+	size_t line;
 };
 
 struct table {
@@ -168,8 +180,10 @@ struct table {
 	int column[COLS]; /* which field of a line holds it */
 	int fields;
 	struct cvb_pair *pairs;
+	struct origin *origins; /* of the pairs */
 	size_t n, room;
-	struct labels labels;
+	struct labels sessions;
+	struct labels rounds;
 };
 
 static uint64_t hash(const char *s)
@@ -184,7 +198,7 @@ static uint64_t hash(const char *s)
 static int labels_grow(struct labels *l)
 {
 	size_t room = l->room ? 2 * l->room : 64, slots = 4 * room;
-	void *text = reallocarray(l->text, room, sizeof(*l->text));
+	char **text = reallocarray(l->text, room, sizeof(*l->text));
 	unsigned *slot = calloc(slots, sizeof(*slot));
 
 	if (text)
@@ -220,10 +234,106 @@ static int label_number(struct labels *l, const char *text, unsigned *ret)
 			return 0;
 		}
 	}
-	snprintf(l->text[l->n], LABEL_BYTES, "%s", text);
+	l->text[l->n] = strdup(text);
+	if (!l->text[l->n])
+		return -ENOMEM;
 	l->slot[at] = (unsigned)++l->n;
 	*ret = (unsigned)l->n;
 	return 0;
+}
+
+static void labels_done(struct labels *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		free(l->text[i]);
+	free(l->text);
+	free(l->slot);
+}
+
+static bool all_digits(const char *s)
+{
+	return *s && !s[strspn(s, "0123456789")];
+}
+
+/* Whole numbers of any length by value. */
+static int compare_digits(const char *a, const char *b)
+{
+	a += strspn(a, "0");
+	b += strspn(b, "0");
+
+	size_t na = strlen(a), nb = strlen(b);
+
+	return na != nb ? (na > nb) - (na < nb) : strcmp(a, b);
+}
+
+struct ranked {
+	const char *text;
+	unsigned number;
+};
+
+static int compare_ranked(const void *a, const void *b)
+{
+	const struct ranked *x = a, *y = b;
+	int d = compare_digits(x->text, y->text);
+
+	return d ? d : (x->number > y->number) - (x->number < y->number);
+}
+
+/*
+ * Sessions whose labels are all whole numbers are numbered in their order, whatever the order of
+ * the rows: planned looks count the first of them.  Other labels stay in order of first sight.
+ */
+static int order_sessions(struct table *t)
+{
+	const struct labels *l = &t->sessions;
+	_cleanup_free_ struct ranked *ranked = calloc(l->n + 1, sizeof(*ranked));
+	_cleanup_free_ unsigned *rank = calloc(l->n + 1, sizeof(*rank));
+
+	if (!ranked || !rank)
+		return cvb_err_set(t->in->err, -ENOMEM, "out of memory for %zu sessions", l->n);
+	for (size_t i = 0; i < l->n; i++) {
+		if (!all_digits(l->text[i]))
+			return 0;
+		ranked[i] = (struct ranked){l->text[i], (unsigned)i + 1};
+	}
+	qsort(ranked, l->n, sizeof(*ranked), compare_ranked);
+	for (size_t i = 0; i < l->n; i++)
+		rank[ranked[i].number] = (unsigned)i + 1;
+	for (size_t i = 0; i < t->n; i++)
+		t->pairs[i].session = rank[t->pairs[i].session];
+	return 0;
+}
+
+static int compare_origins(const void *a, const void *b)
+{
+	const struct origin *x = a, *y = b;
+
+	if (x->session != y->session)
+		return x->session < y->session ? -1 : 1;
+	if (x->round != y->round)
+		return x->round < y->round ? -1 : 1;
+	return (x->line > y->line) - (x->line < y->line);
+}
+
+/* Each round of a session is there once; a second row would count the same samples twice. */
+static int check_rounds(struct table *t)
+{
+	const struct origin *first = NULL;
+
+	qsort(t->origins, t->n, sizeof(*t->origins), compare_origins);
+	for (size_t i = 1; i < t->n; i++) {
+		const struct origin *a = &t->origins[i - 1], *b = &t->origins[i];
+
+		if (a->session == b->session && a->round == b->round &&
+		    (!first || b->line < first[1].line))
+			first = a;
+	}
+	return first ? cvb_err_set(t->in->err, -EBADMSG,
+				   "%s:%zu: session \"%.60s\", round \"%.60s\" is there twice: "
+				   "first in line %zu",
+				   t->in->name, first[1].line, t->sessions.text[first->session - 1],
+				   t->rounds.text[first->round - 1], first->line)
+		     : 0;
 }
 
 /* Cut a line at its commas; fields lose outer blanks and quotes.  Count, or COLS + 5 if more. */
@@ -284,11 +394,53 @@ static int read_header(struct table *t, char *line)
 	return 0;
 }
 
+/* Room for one more row. */
+static int rows_grow(struct table *t)
+{
+	size_t room = t->room ? 2 * t->room : 1024;
+	void *pairs, *origins;
+
+	if (t->n < t->room)
+		return 0;
+	if (t->n >= MAX_VALUES)
+		return cvb_err_set(t->in->err, -EBADMSG, "%s:%zu: too many rows", t->in->name,
+				   t->in->line);
+	pairs = reallocarray(t->pairs, room, sizeof(*t->pairs));
+	t->pairs = pairs ? pairs : t->pairs;
+	origins = reallocarray(t->origins, room, sizeof(*t->origins));
+	t->origins = origins ? origins : t->origins;
+	if (!pairs || !origins)
+		return cvb_err_set(t->in->err, -ENOMEM, "out of memory at line %zu", t->in->line);
+	t->room = room;
+	return 0;
+}
+
+/* The two values of a row. */
+static int parse_pair(const struct table *t, char *const *field, struct cvb_pair *p)
+{
+	const struct input *in = t->in;
+
+	for (int c = COL_BASE; c < COLS; c++) {
+		double *v = c == COL_BASE ? &p->base : &p->test;
+		int r = parse_number(in, columns[c], field[t->column[c]], v);
+
+		if (r < 0)
+			return r;
+		if (!isfinite(*v) || *v <= 0)
+			return cvb_err_set(in->err, -EBADMSG,
+					   "%s:%zu: %s is %g, but a ratio needs positive finite "
+					   "numbers",
+					   in->name, in->line, columns[c], *v);
+	}
+	return 0;
+}
+
 static int add_row(struct table *t, char *line)
 {
 	struct input *in = t->in;
 	char *field[COLS + 4];
 	struct cvb_pair *p;
+	struct origin *o;
 	int n = split(line, field), r = 0;
 
 	if (n != t->fields)
@@ -297,16 +449,6 @@ static int add_row(struct table *t, char *line)
 			"%s:%zu: %d field%s, but the header has %d (session, round, base, "
 			"test)",
 			in->name, in->line, n, n == 1 ? "" : "s", t->fields);
-	if (t->n == t->room) {
-		size_t room = t->room ? 2 * t->room : 1024;
-		void *more = reallocarray(t->pairs, room, sizeof(*t->pairs));
-
-		if (!more || t->n >= MAX_VALUES)
-			return cvb_err_set(in->err, more ? -EBADMSG : -ENOMEM,
-					   "%s:%zu: too many rows", in->name, in->line);
-		t->pairs = more;
-		t->room = room;
-	}
 	for (int c = 0; c < COLS; c++) {
 		const char *text = field[t->column[c]];
 
@@ -314,21 +456,20 @@ static int add_row(struct table *t, char *line)
 			return cvb_err_set(in->err, -EBADMSG, "%s:%zu: %s is %s", in->name,
 					   in->line, columns[c], *text ? "too long" : "empty");
 	}
+	r = rows_grow(t);
+	if (r < 0)
+		return r;
 	p = &t->pairs[t->n];
+	o = &t->origins[t->n];
+	o->line = in->line;
 	p->round = (unsigned)t->n + 1; /* as they come: round labels name, they do not order */
-	r = label_number(&t->labels, field[t->column[COL_SESSION]], &p->session);
+	r = label_number(&t->sessions, field[t->column[COL_SESSION]], &o->session);
+	if (r == 0)
+		r = label_number(&t->rounds, field[t->column[COL_ROUND]], &o->round);
 	if (r < 0)
 		return cvb_err_set(in->err, r, "out of memory at line %zu", in->line);
-	for (int c = COL_BASE; r == 0 && c < COLS; c++) {
-		double *v = c == COL_BASE ? &p->base : &p->test;
-
-		r = parse_number(in, columns[c], field[t->column[c]], v);
-		if (r == 0 && (!isfinite(*v) || *v <= 0))
-			r = cvb_err_set(in->err, -EBADMSG,
-					"%s:%zu: %s is %g, but a ratio needs positive finite "
-					"numbers",
-					in->name, in->line, columns[c], *v);
-	}
+	p->session = o->session;
+	r = parse_pair(t, field, p);
 	t->n += r == 0;
 	return r;
 }
@@ -353,7 +494,9 @@ static int read_table(struct table *t)
 				       : "%s is empty: expected the header session,round,base,test "
 					 "and rows",
 				t->in->name);
-	return r;
+	if (r == 0)
+		r = check_rounds(t);
+	return r < 0 ? r : order_sessions(t);
 }
 
 /* --- ratio: answer ------------------------------------------------------------------------------
@@ -410,6 +553,25 @@ static json_t *gate_json(const struct cvb_stats_conf *c, const struct cvb_gate_p
 	return o;
 }
 
+/* What cannot be written is told when stdout is flushed. */
+static int print_json(const json_t *out, struct cvb_err *err)
+{
+	_cleanup_free_ char *text = out ? json_dumps(out, JSON_INDENT(2)) : NULL;
+
+	if (!text)
+		return cvb_err_set(err, -ENOMEM, "out of memory for the answer");
+	printf("%s\n", text);
+	return 0;
+}
+
+/* The answer is JSON, which is UTF-8. */
+static int check_name(const char *option, const char *text, struct cvb_err *err)
+{
+	_cleanup_json_ json_t *s = json_string(text ? text : "");
+
+	return s ? 0 : cvb_err_set(err, -EINVAL, "%s: expected UTF-8 text", option);
+}
+
 static int judge_table(struct table *t, const struct cvb_stats_conf *c, struct cvb_err *err)
 {
 	struct cvb_gate_plan plan = {.rule = (enum cvb_gate_rule)c->kind,
@@ -440,9 +602,8 @@ static int judge_table(struct table *t, const struct cvb_stats_conf *c, struct c
 	if (r < 0)
 		return r;
 	out = gate_json(c, &plan, &a, &spikes);
-	json_dumpf(out, stdout, JSON_INDENT(2));
-	putchar('\n');
-	return (int)cvb_verdict_code(a.verdict);
+	r = print_json(out, err);
+	return r < 0 ? r : (int)cvb_verdict_code(a.verdict);
 }
 
 static int ratio_cli(struct input *in, const struct cvb_stats_conf *c, struct cvb_err *err)
@@ -453,12 +614,17 @@ static int ratio_cli(struct input *in, const struct cvb_stats_conf *c, struct cv
 	if ((c->kind == CVB_RULE_ABSOLUTE) != (c->limit > 0))
 		return cvb_err_set(err, -EINVAL,
 				   "--kind absolute and a --limit above 0 belong together");
-	r = read_table(&t);
+	r = check_name("--id", c->id, err);
+	if (r == 0)
+		r = check_name("--metric", c->metric, err);
+	if (r == 0)
+		r = read_table(&t);
 	if (r == 0)
 		r = judge_table(&t, c, err);
 	free(t.pairs);
-	free(t.labels.text);
-	free(t.labels.slot);
+	free(t.origins);
+	labels_done(&t.sessions);
+	labels_done(&t.rounds);
 	return r;
 }
 
@@ -518,9 +684,7 @@ static int describe_cli(struct input *in, struct cvb_err *err)
 	json_object_set_new(out, "mad", number(d.mad));
 	json_object_set_new(out, "min", number(d.min));
 	json_object_set_new(out, "max", number(d.max));
-	json_dumpf(out, stdout, JSON_INDENT(2));
-	putchar('\n');
-	return 0;
+	return print_json(out, err);
 }
 
 /* --- the verb -----------------------------------------------------------------------------------
@@ -550,7 +714,8 @@ static const struct cvb_verb verb = {
 	.summary = "judge, describe or segment your own numbers from stdin",
 	.details =
 		"  ratio        CSV with the header session,round,base,test (columns in any order);\n"
-		"               answers one gate as JSON, and its verdict as exit code\n"
+		"               answers one gate as JSON, and its verdict as exit code; looks count\n"
+		"               sessions by rising number, or as they come if not all are numbers\n"
 		"  describe     one number a line; n, mean, sd, lag1, median, mad as JSON\n"
 		"  changepoint  one number a line, oldest first; where the level changed\n",
 	.order = 60,

@@ -19,10 +19,9 @@ struct series {
 static int add_value(struct series *s, const char *text, const char *name, size_t line,
 		     struct cvb_err *err)
 {
-	char *end;
-	double v = strtod(text, &end);
+	double v;
 
-	if (end == text || *end)
+	if (!cvb_stats_number(text, &v))
 		return cvb_err_set(err, -EINVAL,
 				   "%s:%zu: \"%.60s\" is not a number; expected one value a line, "
 				   "no header",

@@ -7,6 +7,7 @@
 
 #include "cli/verb.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -32,6 +33,9 @@ struct cvb_stats_conf {
 	int preset;	   /* changepoint: enum cvb_stats_preset */
 	bool json; /* JSON where text is the default; `ratio` and `describe` always print it */
 };
+
+/* A decimal number, whole; NaN and infinities are numbers here, hexadecimal ones are not. */
+bool cvb_stats_number(const char *text, double *ret);
 
 /*
  * The subjects.  `in` is read to its end, `in_name` names it in messages; the answer goes to

@@ -90,20 +90,6 @@ void cvb_err_text(const struct cvb_err *err, char *buf, size_t buf_bytes)
 				*p = '?';
 }
 
-json_t *cvb_err_to_json(const struct cvb_err *err)
-{
-	json_t *list = json_array();
-
-	for (unsigned i = 0; i < err->n; i++) {
-		const struct cvb_err_frame *f = &err->frame[i];
-
-		json_array_append_new(list, json_pack("{s:s, s:i, s:s, s:s#}", "file", f->file,
-						      "line", f->line, "func", f->func, "msg",
-						      f->msg, (int)strlen(f->msg)));
-	}
-	return list;
-}
-
 enum cvb_exit cvb_err_exit(int code)
 {
 	switch (code < 0 ? -code : code) {

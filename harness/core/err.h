@@ -71,9 +71,6 @@ void cvb_err_clear(struct cvb_err *err);
 /* The chain as one line, outermost first: "a: b: cause".  `buf` is always terminated. */
 void cvb_err_text(const struct cvb_err *err, char *buf, size_t buf_bytes);
 
-/* The chain as a JSON array of {"file","line","func","msg"}, cause first.  Caller owns it. */
-json_t *cvb_err_to_json(const struct cvb_err *err);
-
 /* Which exit code an error deserves: EOPNOTSUPP/ENODEV 4, EINVAL/EBADMSG/ENOENT-of-input 2, else 6.
  */
 enum cvb_exit cvb_err_exit(int code);

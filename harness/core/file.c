@@ -14,15 +14,13 @@
 #define CVB_DATADIR "/usr/local/share/cvmbench"
 #endif
 
-int cvb_file_read(const char *path, size_t max_bytes, char **ret_text, size_t *ret_bytes,
-		  struct cvb_err *err)
+/* All that can be read from fd, which is called `path`. */
+static int read_all(int fd, const char *path, size_t max_bytes, char **ret_text, size_t *ret_bytes,
+		    struct cvb_err *err)
 {
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
 	_cleanup_free_ char *buf = NULL;
 	size_t used = 0, room = 0;
 
-	if (fd < 0)
-		return cvb_err_set(err, -errno, "cannot open %s: %s", path, strerror(errno));
 	for (;;) {
 		if (used + 1 >= room) {
 			size_t want = room ? room * 2 : 4096;
@@ -52,6 +50,31 @@ int cvb_file_read(const char *path, size_t max_bytes, char **ret_text, size_t *r
 	if (ret_bytes)
 		*ret_bytes = used;
 	return 0;
+}
+
+int cvb_file_read(const char *path, size_t max_bytes, char **ret_text, size_t *ret_bytes,
+		  struct cvb_err *err)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return cvb_err_set(err, -errno, "cannot open %s: %s", path, strerror(errno));
+	return read_all(fd, path, max_bytes, ret_text, ret_bytes, err);
+}
+
+int cvb_file_read_regular(const char *path, size_t max_bytes, char **ret_text, size_t *ret_bytes,
+			  struct cvb_err *err)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	struct stat st;
+
+	if (fd < 0 && errno == ELOOP)
+		return cvb_err_set(err, -EINVAL, "%s is a link, which is not followed here", path);
+	if (fd < 0)
+		return cvb_err_set(err, -errno, "cannot open %s: %s", path, strerror(errno));
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return cvb_err_set(err, -EINVAL, "%s is not a regular file", path);
+	return read_all(fd, path, max_bytes, ret_text, ret_bytes, err);
 }
 
 int cvb_file_read_line(const char *path, char *buf, size_t buf_bytes)
@@ -217,17 +240,6 @@ static int remove_one(const char *path, const struct stat *st, int flag, struct 
 int cvb_remove_tree(const char *path)
 {
 	return nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
-}
-
-int cvb_file_copy(const char *src, const char *dst, struct cvb_err *err)
-{
-	_cleanup_free_ char *text = NULL;
-	size_t bytes;
-	int r = cvb_file_read(src, (size_t)1 << 30, &text, &bytes, err);
-
-	if (r < 0)
-		return r;
-	return cvb_file_write(dst, text, bytes, err);
 }
 
 char *cvb_exe_dir(void)

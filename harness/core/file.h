@@ -18,6 +18,11 @@
 CVB_MUST_CHECK int cvb_file_read(const char *path, size_t max_bytes, char **ret_text,
 				 size_t *ret_bytes, struct cvb_err *err);
 
+/* The same for what may come from a stranger, such as a file of a bundle: no link is followed, and
+ * what is not a regular file is -EINVAL (a pipe would be waited for). */
+CVB_MUST_CHECK int cvb_file_read_regular(const char *path, size_t max_bytes, char **ret_text,
+					 size_t *ret_bytes, struct cvb_err *err);
+
 /* Read the first line of a small file without its newline; -errno quietly (no chain) if absent. */
 int cvb_file_read_line(const char *path, char *buf, size_t buf_bytes);
 
@@ -43,9 +48,6 @@ CVB_MUST_CHECK int cvb_mkdir_all(const char *path, struct cvb_err *err);
 /* Remove a folder and what is in it, without following links.  Best effort; 0 or the first errno.
  */
 int cvb_remove_tree(const char *path);
-
-/* Copy a regular file's contents; `dst` is replaced whole or not at all. */
-CVB_MUST_CHECK int cvb_file_copy(const char *src, const char *dst, struct cvb_err *err);
 
 /*
  * Where a data file of the project lies ("profiles/quick.ini", "plots/bars.gp"): $CVMBENCH_DATADIR,

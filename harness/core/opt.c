@@ -161,7 +161,7 @@ static int set_double(const struct cvb_opt *o, double *ret, const char *key, con
 	char *end;
 	double v = strtod(value, &end);
 
-	if (end == value || *end || !isfinite(v))
+	if (end == value || *end || !isfinite(v) || strpbrk(value, "xX"))
 		return cvb_err_set(err, -EINVAL, "%s = %s: expected a number", key, value);
 	int r = check_range(o, key, value, v, err);
 

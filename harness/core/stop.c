@@ -28,8 +28,3 @@ bool cvb_stop_requested(void)
 {
 	return stop_flag != 0;
 }
-
-void cvb_stop_reset(void)
-{
-	stop_flag = 0;
-}

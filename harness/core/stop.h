@@ -14,7 +14,4 @@ void cvb_stop_install(void);
 
 bool cvb_stop_requested(void);
 
-/* For tests: forget a request. */
-void cvb_stop_reset(void);
-
 #endif

@@ -5,12 +5,22 @@
 #include "campaign/verdict.h"
 #include "core/file.h"
 #include "core/util.h"
+#include "report/text.h"
 
 #include <errno.h>
+#include <limits.h>
 
 char *cvb_bundle_path(const char *bundle_dir, const char *name)
 {
 	return cvb_strf("%s/%s", bundle_dir, name);
+}
+
+void cvb_bundle_print_page(FILE *out, const char *bundle_dir)
+{
+	_cleanup_free_ char *page = cvb_bundle_path(bundle_dir, CVB_BUNDLE_HTML);
+	_cleanup_free_ char *plain = page ? cvb_text_plain(page, PATH_MAX) : NULL;
+
+	fprintf(out, "\nReport: %s\n", plain ? plain : "?");
 }
 
 int cvb_bundle_judge(const char *bundle_dir, json_t **ret_verdicts, struct cvb_model **ret_model,
@@ -26,7 +36,7 @@ int cvb_bundle_judge(const char *bundle_dir, json_t **ret_verdicts, struct cvb_m
 
 	if (!journal || !ini || !out)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
-	r = cvb_profile_load(&profile, ini, err);
+	r = cvb_profile_load_copy(&profile, ini, err);
 	if (r == 0)
 		r = cvb_model_load(&model, journal, err);
 	if (r == 0)

@@ -10,6 +10,7 @@
 #include "core/err.h"
 
 #include <jansson.h>
+#include <stdio.h>
 
 #define CVB_BUNDLE_JOURNAL  "journal.jsonl"
 #define CVB_BUNDLE_PROFILE  "profile.ini"
@@ -18,6 +19,9 @@
 
 /* BUNDLE/name in fresh memory; NULL when memory is out. */
 char *cvb_bundle_path(const char *bundle_dir, const char *name);
+
+/* A line that tells where the page is; the name is made safe. */
+void cvb_bundle_print_page(FILE *out, const char *bundle_dir);
 
 /*
  * Judge a bundle: read its profile and journal, write verdicts.json.  New references in

@@ -2,6 +2,7 @@
 #include "report/family.h"
 
 #include "campaign/verdict_part.h"
+#include "core/stop.h"
 #include "core/util.h"
 #include "stats/describe.h"
 
@@ -26,26 +27,104 @@ double cvb_param_number(const struct cvb_model_series *s, const char *name)
 	return json_is_number(v) ? json_number_value(v) : NAN;
 }
 
-/* How many different values a parameter takes in the series of one metric; capped. */
-static unsigned distinct_values(const struct cvb_model *m, const char *metric, const char *param)
+/* The different values of one parameter of one metric; no more than enough to tell are kept. */
+#define VALUES_MOST 64
+
+struct values {
+	double *v;
+	unsigned n;
+	size_t room;
+};
+
+/* All of them, found by "metric\nparameter" in one pass over the series. */
+struct sweeps {
+	json_t *index;
+	struct values *v;
+	size_t n;
+	size_t room;
+};
+
+static bool grow(void *array, size_t n, size_t *room, size_t element_bytes)
 {
-	double seen[64];
-	unsigned n = 0;
+	size_t want = *room ? 2 * *room : 4;
+	void *bigger;
 
-	for (size_t i = 0; i < m->n_series && n < CVB_ARRAY_LEN(seen); i++) {
-		double v = cvb_param_number(m->series[i], param);
-		bool known = isnan(v) || strcmp(m->series[i]->name, metric) != 0;
+	if (n < *room)
+		return true;
+	bigger = reallocarray(*(void **)array, want, element_bytes);
+	if (!bigger)
+		return false;
+	*(void **)array = bigger;
+	*room = want;
+	return true;
+}
 
-		for (unsigned k = 0; k < n && !known; k++)
-			known = seen[k] == v;
-		if (!known)
-			seen[n++] = v;
+static struct values *find_values(const struct sweeps *s, const char *metric, const char *param)
+{
+	_cleanup_free_ char *key = cvb_strf("%s\n%s", metric, param);
+	const json_t *at = key ? json_object_get(s->index, key) : NULL;
+
+	return at ? &s->v[json_integer_value(at)] : NULL;
+}
+
+static struct values *new_values(struct sweeps *s, const char *metric, const char *param)
+{
+	_cleanup_free_ char *key = cvb_strf("%s\n%s", metric, param);
+
+	if (!key || !grow(&s->v, s->n, &s->room, sizeof(*s->v)) ||
+	    json_object_set_new(s->index, key, json_integer((json_int_t)s->n)) < 0)
+		return NULL;
+	s->v[s->n] = (struct values){0};
+	return &s->v[s->n++];
+}
+
+static int note_value(struct sweeps *s, const char *metric, const char *param, double value)
+{
+	struct values *v = find_values(s, metric, param);
+
+	if (!v)
+		v = new_values(s, metric, param);
+	if (!v)
+		return -ENOMEM;
+	for (unsigned k = 0; k < v->n; k++)
+		if (v->v[k] == value)
+			return 0;
+	if (v->n == VALUES_MOST)
+		return 0;
+	if (!grow(&v->v, v->n, &v->room, sizeof(*v->v)))
+		return -ENOMEM;
+	v->v[v->n++] = value;
+	return 0;
+}
+
+static int sweeps_make(struct sweeps *ret, const struct cvb_model *m)
+{
+	ret->index = json_object();
+	if (!ret->index)
+		return -ENOMEM;
+	for (size_t i = 0; i < m->n_series; i++) {
+		const char *name;
+		const json_t *v;
+
+		json_object_foreach (m->series[i]->params, name, v) {
+			if (json_is_number(v) &&
+			    note_value(ret, m->series[i]->name, name, json_number_value(v)) < 0)
+				return -ENOMEM;
+		}
 	}
-	return n;
+	return 0;
+}
+
+static void sweeps_done(struct sweeps *s)
+{
+	for (size_t i = 0; i < s->n; i++)
+		free(s->v[i].v);
+	free(s->v);
+	json_decref(s->index);
 }
 
 /* The parameter with the most values, if they are enough for a curve. */
-static const char *sweep_of(const struct cvb_model *m, const struct cvb_model_series *s)
+static const char *sweep_of(const struct sweeps *all, const struct cvb_model_series *s)
 {
 	const char *name, *best = NULL;
 	unsigned most = SWEEP_LEAST_VALUES - 1;
@@ -54,12 +133,12 @@ static const char *sweep_of(const struct cvb_model *m, const struct cvb_model_se
 	if (!s->params)
 		return NULL;
 	json_object_foreach (s->params, name, v) {
-		unsigned n = json_is_number(v) && json_number_value(v) > 0
-				     ? distinct_values(m, s->name, name)
-				     : 0;
+		const struct values *values = json_is_number(v) && json_number_value(v) > 0
+						      ? find_values(all, s->name, name)
+						      : NULL;
 
-		if (n > most) {
-			most = n;
+		if (values && values->n > most) {
+			most = values->n;
 			best = name;
 		}
 	}
@@ -110,10 +189,8 @@ static struct cvb_family *new_family(struct cvb_families *all, const struct cvb_
 	return f->title && (f->sweep || !sweep) ? f : NULL;
 }
 
-int cvb_families_make(const struct cvb_model *m, struct cvb_families *ret, struct cvb_err *err)
+static int group(struct cvb_families *all, const struct sweeps *sweeps, const struct cvb_model *m)
 {
-	struct cvb_families all = {0};
-
 	for (size_t i = 0; i < m->n_series; i++) {
 		const struct cvb_model_series *s = m->series[i];
 		const char *sweep;
@@ -121,14 +198,31 @@ int cvb_families_make(const struct cvb_model *m, struct cvb_families *ret, struc
 
 		if (!has_values(m, s))
 			continue;
-		sweep = sweep_of(m, s);
-		f = find_family(&all, m, s, sweep);
+		if (cvb_stop_requested())
+			return -EINTR;
+		sweep = sweep_of(sweeps, s);
+		f = find_family(all, m, s, sweep);
 		if (!f)
-			f = new_family(&all, m, s, sweep);
-		if (!f || add_to(f, m, i) < 0) {
-			cvb_families_done(&all);
-			return cvb_err_set(err, -ENOMEM, "out of memory grouping series");
-		}
+			f = new_family(all, m, s, sweep);
+		if (!f || add_to(f, m, i) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+int cvb_families_make(const struct cvb_model *m, struct cvb_families *ret, struct cvb_err *err)
+{
+	struct cvb_families all = {0};
+	struct sweeps sweeps = {0};
+	int r = sweeps_make(&sweeps, m);
+
+	if (r == 0)
+		r = group(&all, &sweeps, m);
+	sweeps_done(&sweeps);
+	if (r < 0) {
+		cvb_families_done(&all);
+		return cvb_err_set(err, r, "%s grouping series",
+				   r == -EINTR ? "interrupted" : "out of memory");
 	}
 	*ret = all;
 	return 0;

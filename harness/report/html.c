@@ -243,7 +243,8 @@ static int render(struct cvb_page *p, const char *bundle_dir, char **ret_html, s
 	struct cvb_err ignored = {0};
 	int r;
 
-	if (!ini || cvb_file_read(ini, PROFILE_MAX_BYTES, &profile_text, NULL, &ignored) < 0)
+	if (!ini ||
+	    cvb_file_read_regular(ini, PROFILE_MAX_BYTES, &profile_text, NULL, &ignored) < 0)
 		profile_text = NULL;
 	p->f = open_memstream(ret_html, ret_bytes);
 	if (!p->f)

@@ -54,23 +54,6 @@ double cvb_binom_cdf(uint64_t k, uint64_t n, double p)
 	return cvb_beta_inc((double)(n - k), (double)k + 1, 1 - p, p);
 }
 
-double cvb_binom_quantile(double q, uint64_t n, double p)
-{
-	uint64_t lo = 0, hi = n;
-
-	if (!(p >= 0 && p <= 1) || !(q >= 0 && q <= 1))
-		return NAN;
-	while (lo < hi) {
-		uint64_t mid = lo + (hi - lo) / 2;
-
-		if (cvb_binom_cdf(mid, n, p) >= q)
-			hi = mid;
-		else
-			lo = mid + 1;
-	}
-	return (double)lo;
-}
-
 /* The p at which a tail that rises (sf) or falls (cdf) with p is alpha; bisection to the last bit.
  */
 static double binom_solve(uint64_t k, uint64_t n, double alpha, bool lower)
@@ -320,42 +303,4 @@ bool cvb_walsh_bounds(const double *sorted, size_t n, double alpha, double *ret_
 	*ret_lower = cvb_walsh_select(sorted, n, w + 1);
 	*ret_upper = cvb_walsh_select(sorted, n, all - w);
 	return true;
-}
-
-bool cvb_quantile_bounds(const double *sorted, size_t n, double q, double alpha, double *ret_lower,
-			 double *ret_upper)
-{
-	size_t below = 0, lo = 0, hi = n;
-
-	*ret_lower = -INFINITY;
-	*ret_upper = INFINITY;
-	if (!(q > 0 && q < 1) || !(alpha > 0 && alpha < 0.5) || n == 0)
-		return false;
-	/* how many order statistics are surely too low: the largest r with P(B <= r - 1) <= alpha
-	 */
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo + 1) / 2;
-
-		if (cvb_binom_cdf(mid - 1, n, q) <= alpha)
-			lo = mid;
-		else
-			hi = mid - 1;
-	}
-	below = lo;
-	if (below > 0)
-		*ret_lower = sorted[below - 1];
-	/* the smallest s with P(B >= s) <= alpha */
-	lo = 1;
-	hi = n + 1;
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (cvb_binom_sf(mid, n, q) <= alpha)
-			hi = mid;
-		else
-			lo = mid + 1;
-	}
-	if (lo <= n)
-		*ret_upper = sorted[lo - 1];
-	return below > 0 && lo <= n;
 }

@@ -26,9 +26,6 @@ double cvb_binom_pmf(uint64_t k, uint64_t n, double p);
 double cvb_binom_cdf(uint64_t k, uint64_t n, double p);
 double cvb_binom_sf(uint64_t k, uint64_t n, double p);
 
-/* The least k with P(X <= k) >= q.  NaN outside 0 <= q <= 1 or for a bad p. */
-double cvb_binom_quantile(double q, uint64_t n, double p);
-
 /*
  * Clopper-Pearson bounds of p after k of n, each one-sided (1 - alpha): the exact tails are equal
  * to alpha there.  0 at k = 0 and 1 at k = n.  Both NaN for n == 0 or k > n or a bad alpha.
@@ -75,13 +72,5 @@ uint64_t cvb_walsh_at_most(const double *sorted, size_t n, double v);
  */
 bool cvb_walsh_bounds(const double *sorted, size_t n, double alpha, double *ret_lower,
 		      double *ret_upper);
-
-/*
- * One-sided (1 - alpha) bounds of the q-quantile (.5: the median) from order statistics of sorted
- * x, exact for any continuous distribution.  A bound that does not exist is -inf or +inf; false if
- * either does not.
- */
-bool cvb_quantile_bounds(const double *sorted, size_t n, double q, double alpha, double *ret_lower,
-			 double *ret_upper);
 
 #endif

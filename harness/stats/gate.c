@@ -12,7 +12,6 @@
 const char *const cvb_verdict_names[] = {"PASS",    "UNSUPPORTED", "INCONCLUSIVE",
 					 "INVALID", "FAIL",	   NULL};
 const char *const cvb_gate_rule_names[] = {"non-inferiority", "equivalence", "absolute", NULL};
-const char *const cvb_change_names[] = {"EQUIVALENT", "AMBIGUOUS", "CHANGED", NULL};
 
 enum cvb_exit cvb_verdict_code(enum cvb_verdict v)
 {
@@ -51,13 +50,6 @@ enum cvb_verdict cvb_gate_decide(enum cvb_gate_rule rule, double lower, double u
 	if (lower >= lo && upper <= hi)
 		return CVB_VERDICT_PASS;
 	return upper < lo || lower > hi ? CVB_VERDICT_FAIL : CVB_VERDICT_INCONCLUSIVE;
-}
-
-enum cvb_change cvb_change_of(double lower, double upper, double d)
-{
-	if (lower >= 1 / (1 + d) && upper <= 1 + d)
-		return CVB_CHANGE_EQUIVALENT;
-	return upper < 1 / (1 + d) || lower > 1 + d ? CVB_CHANGE_CHANGED : CVB_CHANGE_AMBIGUOUS;
 }
 
 /* --- judging -----------------------------------------------------------------------------------

@@ -84,18 +84,6 @@ double cvb_gate_alpha(const struct cvb_gate_plan *plan);
 CVB_MUST_CHECK int cvb_gate_parse_looks(const char *text, unsigned looks[CVB_GATE_MAX_LOOKS],
 					unsigned *ret_n, struct cvb_err *err);
 
-/* --- change: build against build ---------------------------------------------------------------
- */
-
-enum cvb_change {
-	CVB_CHANGE_EQUIVALENT, /* bounds inside [1 / (1 + d), 1 + d] */
-	CVB_CHANGE_AMBIGUOUS,  /* neither, or no bounds */
-	CVB_CHANGE_CHANGED,    /* bounds disjoint from it */
-};
-extern const char *const cvb_change_names[]; /* "EQUIVALENT", "AMBIGUOUS", "CHANGED", NULL */
-
-enum cvb_change cvb_change_of(double lower, double upper, double d);
-
 /* --- many tests at once ------------------------------------------------------------------------
  */
 

@@ -440,19 +440,6 @@ int cvb_ratio_paired(const struct cvb_pair *pairs, size_t n, bool lower_is_bette
 	return r;
 }
 
-void cvb_ratio_bounds(const struct cvb_ratio *r, double alpha, double *ret_lower, double *ret_upper)
-{
-	*ret_lower = *ret_upper = NAN;
-	if (!r->has_interval)
-		return;
-
-	double s = r->sessions;
-	double half = cvb_t_quantile(1 - alpha, s - 1) * r->log_sd / sqrt(s);
-
-	*ret_lower = exp(r->log_mean - half);
-	*ret_upper = exp(r->log_mean + half);
-}
-
 unsigned cvb_ratio_sessions_needed(const struct cvb_ratio *r, double margin, double alpha,
 				   unsigned max)
 {

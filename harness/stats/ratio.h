@@ -166,10 +166,6 @@ CVB_MUST_CHECK int cvb_ratio_fieller(const double *base, const double *test, uns
 				     const struct cvb_bounds_of *of, struct cvb_ratio *ret,
 				     struct cvb_err *err);
 
-/* The t bounds alone with another alpha. */
-void cvb_ratio_bounds(const struct cvb_ratio *r, double alpha, double *ret_lower,
-		      double *ret_upper);
-
 /*
  * How many sessions would probably decide between "at least margin" and "below it", if the observed
  * mean and spread persist: the least S whose half-width t(1 - alpha, S - 1) sd / sqrt(S) is no

@@ -124,7 +124,8 @@ setup() {
 
 @test "certify leaves a whole bundle; report makes it again" {
     run --separate-stderr "$CVB" certify "$local_profile" -o b --seed 5
-    [ "$status" -eq 1 ] || [ "$status" -eq 5 ]
+    # how noisy the machine is decides which of them
+    [[ "$status" =~ ^[135]$ ]]
     [[ "$output" == *"overall: "* ]]
     jq -e '.schema == "cvmbench.verdict/1" and .certifiable == false and (.gates | length == 2)' b/verdicts.json
     jq -e '[.gates[] | has("id") and has("metric") and has("arm") and has("base") and has("kind") and has("margin") and has("ratio") and has("lower") and has("upper") and has("sessions") and has("rounds") and has("pairing") and has("verdict") and has("reason")] | all' b/verdicts.json
@@ -141,6 +142,8 @@ setup() {
     [ -s b/report.html ]
     run -2 --separate-stderr "$CVB" certify "$local_profile" -o b
     [[ "$stderr" == *--resume* ]]
+    # nothing was begun, so nothing was broken off
+    [[ "$stderr" != *warning* ]]
 }
 
 @test "a folder with other things in it is never taken for a bundle" {
@@ -164,10 +167,34 @@ setup() {
     run -2 --separate-stderr timeout 10 "$CVB" report b
 }
 
+@test "a bundle's own files are no pipes and no links; a profile that is named may be one" {
+    "$CVB" certify "$local_profile" -o b -q >/dev/null || true
+    mv b/profile.ini real.ini
+    ln -s ../real.ini b/profile.ini
+    run -2 --separate-stderr "$CVB" report b
+    [[ "$stderr" == *"b/profile.ini is a link"* ]]
+    run -2 --separate-stderr "$CVB" certify --resume b
+    rm b/profile.ini
+    mkfifo b/profile.ini
+    run -2 --separate-stderr timeout 10 "$CVB" report b
+    [[ "$stderr" == *"b/profile.ini is not a regular file"* ]]
+    ln -s real.ini link.ini
+    run --separate-stderr "$CVB" certify link.ini -o c -q
+    [ -f c/report.html ]
+}
+
 @test "text from a file cannot command the terminal" {
     printf '[profile]\n[\033[31mevil]\n' >p.ini
     run -2 --separate-stderr "$CVB" certify p.ini
     [[ "$stderr" != *$'\033'* ]]
+}
+
+@test "the name of a bundle cannot command the terminal" {
+    run --separate-stderr "$CVB" certify "$local_profile" -o $'b\033[31m'
+    [[ "$output" == *"Report: b?[31m/report.html"* ]]
+    [[ "$stderr$output" != *$'\033'* ]]
+    run -0 --separate-stderr "$CVB" report $'b\033[31m'
+    [[ "$output" == *"Report: b?[31m/report.html"* ]]
 }
 
 @test "the same seed measures in the same order" {
@@ -315,4 +342,39 @@ EOF
         '{"id":3,"op":"setup","args":{"bench":"null.nop","sample_ns":1000000}}' \
         '{"id":4,"op":"calibrate"}' '{"id":5,"op":"exit"}' | "$CVB" agent)
     jq -es '.[0].ready and (.[1].ok | not) and (.[2].ok | not) and .[3].ok and .[4].result.iters[0] > 0 and .[5].ok' <<<"$out"
+}
+
+# FOLDER SESSIONS BENCHES: the head of a bundle with 32 arms, 31 of them A/A.
+large_bundle() {
+    mkdir -p "$1"
+    printf '[profile]\nsessions = 1\nrounds = 1\n[arm a0]\n[bench null.nop]\n' >"$1/profile.ini"
+    jq -nc --argjson s "$2" --argjson b "$3" '[range(32) | "a\(.)"] as $arms | {type: "campaign",
+        schema: "cvmbench.journal/1", profile: "p", seed: 7, sessions: $s, rounds: 1,
+        arms: [$arms[] | {name: ., aa_of: (if . == "a0" then null else "a0" end)}],
+        benches: [range($b) | {name: "b\(.)", arms: $arms, rounds: 1}]}' >"$1/journal.jsonl"
+}
+
+# The limit of time is there to end a hang: either takes seconds.
+@test "as many metrics or parameters as a journal may have are reported" {
+    large_bundle metrics 1 1
+    jq -nc '{type: "bench", session: 1, attempt: 1, arm: "a0", bench: "b0", outcome: "ok",
+        series: [range(16384) | {metric: "m\(.)", unit: "n", better: "higher"}]}' \
+        >>metrics/journal.jsonl
+    run -0 --separate-stderr timeout 60 "$CVB" report metrics
+    large_bundle params 1 1
+    jq -nc '[range(16384) | {metric: "m", unit: "n", better: "higher",
+            params: ({z: .} + ([range(15) | {key: "p\(.)", value: 1}] | from_entries))}] as $series
+        | {session: 1, attempt: 1, arm: "a0", bench: "b0"} | (. + {type: "bench", outcome: "ok",
+            series: $series}, . + {type: "sample", round: 1, values: [range(16384)]},
+            . + {type: "round", round: 1})' >>params/journal.jsonl
+    run -0 --separate-stderr timeout 60 "$CVB" report params
+}
+
+@test "a journal needs memory for what it says, not for what it could say" {
+    ! grep -q __asan_init "$CVB" || skip "the sanitizer reserves addresses of its own"
+    large_bundle b 10000 8
+    jq -nc 'range(1; 10001) as $s | {type: "session", session: $s, attempt: 1},
+        (range(8) | {type: "bench", session: $s, attempt: 1, arm: "a0", bench: "b\(.)",
+            outcome: "failed", reason: "no"})' >>b/journal.jsonl
+    run -0 --separate-stderr bash -c 'ulimit -v 250000; "$0" report b' "$CVB"
 }

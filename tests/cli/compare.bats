@@ -85,13 +85,14 @@ compare() {
     jq '.benches[0].metrics[1].unit = "ns" | .benches[0].metrics[1].value = 7' a/1.json >unit.json
     compare a/1.json unit.json --json
     [ "$status" -eq 2 ]
-    jq -e '(.metrics | length == 1) and .overall == "INVALID" and .errors[0].metric ==
+    jq -e '(.metrics | length == 1) and .overall == "ERROR" and .errors[0].metric ==
         "mem.stream/triad" and (.errors[0].reason | test("bytes_per_s in base, ns in current"))' \
         <<<"$output"
     jq '.benches[0].options.size = 65' a/1.json >options.json
     compare a/1.json options.json
     [ "$status" -eq 2 ]
     [[ "$output" == *"option size is 64 in base, 65 in current"* ]]
+    [[ "$output" == *"overall: ERROR "*"(exit 2)"* ]]
     jq 'del(.benches[0].metrics[0])' a/2.json >less.json
     compare a/1.json less.json
     [ "$status" -eq 2 ]
@@ -145,6 +146,21 @@ compare() {
     [ "$status" -eq 2 ]
     compare a/1.json a/2.json --per native
     [ "$status" -eq 2 ]
+}
+
+@test "no blank lines or colons without a name" {
+    "$CVB" run null.nop -o a.json
+    jq '.benches[0] |= {name, outcome: "unsupported", reason: "no"}' a.json >none.json
+    compare none.json none.json
+    [ "$status" -eq 4 ]
+    [[ "$output" != *$'\n\n\n'* ]]
+    printf '[profile]\nsessions = 1\nrounds = 2\n[arm one]\ntarget = local\n[bench null.nop]\n' >p.ini
+    (cat p.ini && printf '[arm two]\ntarget = local\n') >q.ini
+    "$CVB" certify p.ini -o p -q >/dev/null || true
+    "$CVB" certify q.ini -o q -q >/dev/null || true
+    compare p q
+    [ "$status" -eq 2 ]
+    [[ "$output" == *"ERROR        two: it is in current"* ]]
 }
 
 @test "bundles are compared arm by arm" {

@@ -96,6 +96,76 @@ ratio() {
     jq -e '.n == 1 and .sd == null' <<<"$output"
 }
 
+@test "describe: values of any magnitude; a spread that no number holds is an error" {
+    run -0 --separate-stderr "$CVB" stats describe <<<$'1e300\n2e300\n3e300'
+    jq -e '.mean == 2e300 and (.sd / 1e300 - 1 | fabs) < 1e-12' <<<"$output"
+    run -0 --separate-stderr "$CVB" stats describe <<<$'1e-310\n2e-310\n3e-310'
+    jq -e '.mean > 1.9e-310 and .sd > .9e-310 and .lag1 == 0' <<<"$output"
+    run -2 --separate-stderr "$CVB" stats describe <<<$'-1.7e308\n1.7e308'
+    [[ "$stderr" == *spread* ]]
+}
+
+@test "hexadecimal numbers are refused" {
+    run -2 --separate-stderr "$CVB" stats describe <<<$'1\n0x10'
+    [[ "$stderr" == *'stdin:2: value: "0x10" is not a number'* ]]
+    run -2 --separate-stderr "$CVB" stats changepoint <<<0x10
+    [[ "$stderr" == *'stdin:1: "0x10" is not a number'* ]]
+    ratio $'session,round,base,test\n1,1,0x1p3,5'
+    [ "$status" -eq 2 ]
+    ratio "$(table 1)" --margin 0x1
+    [ "$status" -eq 2 ]
+    [[ "$stderr" == *"expected a number"* ]]
+}
+
+@test "names that are no UTF-8 are refused" {
+    for option in --id --metric; do
+        ratio "$(table 1)" "$option" $'a\xff'
+        [ "$status" -eq 2 ]
+        [[ "$stderr" == *"$option: expected UTF-8"* ]]
+        [ -z "$output" ]
+    done
+    ratio "$(table 1)" --id ä
+    jq -e '.id == "ä"' <<<"$output"
+}
+
+@test "a round of a session is there once" {
+    ratio $'session,round,base,test\n1,1,5,5\n1,2,5,5\n2,1,5,5\n2,1,5,5\n1,1,5,5'
+    [ "$status" -eq 2 ]
+    [[ "$stderr" == *'stdin:5: session "2", round "1" is there twice: first in line 4'* ]]
+    ratio $'session,round,base,test\n1,1,5,5\n\n1,1,6,6'
+    [ "$status" -eq 2 ]
+    [[ "$stderr" == *'stdin:4: session "1", round "1"'*"line 2"* ]]
+}
+
+@test "looks count sessions by rising number, other labels as they come" {
+    # sessions 1 to 6 lose 3 %, 7 to 10 gain 3 %: at the first look it is a FAIL
+    rows=$(awk 'BEGIN { for (s = 10; s; s--) for (r = 1; r <= 3; r++)
+        printf "%d,%d,%d,%.9g\n", s, r, 100 + r,
+            (100 + r) * (s <= 6 ? .97 : 1.03) * (1 + (s % 3 - 1) / 1000) }')
+    ratio "session,round,base,test"$'\n'"$rows" --looks 6,10
+    [ "$status" -eq 1 ]
+    jq -e '.look == 1 and .sessions == 6 and .ratio < .98' <<<"$output"
+    # sessions named in the order of the rows: the gain is seen first
+    ratio "session,round,base,test"$'\n'"$(sed 's/^/s/' <<<"$rows")" --looks 6,10
+    jq -e '.look != 1' <<<"$output"
+    run -0 "$CVB" stats --help
+    [[ "$output" == *"by rising number"* ]]
+    [[ "$output" == *".0175"*".012"* ]]
+}
+
+@test "an answer that cannot be written is exit 6, whatever the verdict" {
+    for factor in 1 .97; do
+        table "$factor" >in.csv
+        run -6 --separate-stderr bash -c '"$0" stats ratio <in.csv >/dev/full' "$CVB"
+        [[ "$stderr" == *"cannot write to standard output: No space left"* ]]
+    done
+    for args in --help --version "help stats" "list benches"; do
+        # shellcheck disable=SC2086
+        run -6 --separate-stderr bash -c '"$0" "$@" >/dev/full' "$CVB" $args
+        [[ "$stderr" == *"cannot write to standard output"* ]]
+    done
+}
+
 changepoint() {
     run --separate-stderr "$CVB" stats changepoint "$@"
 }

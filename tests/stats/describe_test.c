@@ -184,6 +184,46 @@ static void median_does_not_overflow(void **state)
 	assert_true(cvb_median_sorted(huge, 2) == 1.7e308);
 }
 
+/* Squares of the first set overflow, those of the second vanish; halves of the third do too. */
+static void any_magnitude(void **state)
+{
+	static const double scales[] = {1e300, 1e-300, 5e-324};
+	struct cvb_describe d;
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(scales); i++) {
+		double x[5], sd = i < 2 ? sqrt(2.5) * scales[i] : 2 * scales[i];
+
+		for (int k = 0; k < 5; k++)
+			x[k] = (k + 1) * scales[i];
+		assert_int_equal(cvb_describe(x, 5, &d, NULL), 0);
+		assert_near(d.mean, 3 * scales[i], 1e-14);
+		assert_near(d.sd, sd, 1e-14); /* the third: rounded to the next multiple */
+		assert_near(d.lag1, 0.4, 1e-12);
+		assert_near(d.median, 3 * scales[i], 1e-14);
+		assert_near(d.mad, scales[i], 1e-14);
+		assert_near(cvb_median_sorted(x + 2, 1), 3 * scales[i], 1e-14);
+	}
+
+	static const double least[] = {5e-324, 5e-324}, huge[] = {1.7e308, 1.6e308, 1.5e308};
+
+	assert_true(cvb_median_sorted(least, 2) == 5e-324);
+	assert_int_equal(cvb_describe(huge, 3, &d, NULL), 0);
+	assert_near(d.mean, 1.6e308, 1e-14);
+	assert_near(d.sd, 1e307, 1e-12);
+}
+
+static void spread_that_no_number_holds(void **state)
+{
+	static const double wide[] = {-1.7e308, 1.7e308};
+	struct cvb_describe d;
+	struct cvb_err err = {0};
+
+	(void)state;
+	assert_int_equal(cvb_describe(wide, 2, &d, &err), -EINVAL);
+	assert_non_null(strstr(err.frame[0].msg, "spread"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -194,6 +234,8 @@ int main(void)
 		cmocka_unit_test(one_and_constant),
 		cmocka_unit_test(refuses),
 		cmocka_unit_test(median_does_not_overflow),
+		cmocka_unit_test(any_magnitude),
+		cmocka_unit_test(spread_that_no_number_holds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

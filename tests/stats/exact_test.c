@@ -48,8 +48,6 @@ static void binomial_of_a_fair_coin(void **state)
 	/* a biased one: .3^3 .7^2 C(5, 3) = .1323 */
 	assert_near(cvb_binom_pmf(3, 5, 0.3), 0.1323, 1e-15);
 	assert_near(cvb_binom_cdf(3, 5, 0.3), 0.96922, 1e-14);
-	assert_true(cvb_binom_quantile(0.96922 - 1e-9, 5, 0.3) == 3);
-	assert_true(cvb_binom_quantile(0.96922 + 1e-9, 5, 0.3) == 4);
 	assert_true(isnan(cvb_binom_pmf(1, 2, 1.5)) && isnan(cvb_binom_cdf(1, 2, NAN)));
 }
 
@@ -366,11 +364,6 @@ static void bounds_of_a_location(void **state)
 	assert_true(lo == 1 && hi == 32);
 	assert_false(cvb_walsh_bounds(x, 4, 0.05, &lo, &hi));
 	assert_true(isnan(lo));
-	/* sign test: P(B <= 0) = 1/64 at n = 6 */
-	assert_true(cvb_quantile_bounds(x, 6, 0.5, 0.05, &lo, &hi));
-	assert_true(lo == 1 && hi == 32);
-	assert_false(cvb_quantile_bounds(x, 4, 0.5, 0.05, &lo, &hi));
-	assert_true(isinf(lo) && isinf(hi));
 }
 
 int main(void)
