@@ -227,7 +227,10 @@ static int fio_setup(struct cvb_run *run, struct cvb_err *err)
 	want.direct = s->plan.direct;
 	want.writes = s->plan.writes;
 	r = cvb_place_open(&s->place, run, &want, err);
-	return r < 0 ? r : add_cases(run, s, err);
+	if (r < 0)
+		return r;
+	run->disk = s->place.path;
+	return add_cases(run, s, err);
 }
 
 static void add_cell_argv(struct cvb_argv *a, const struct cvb_fio_cell *c)

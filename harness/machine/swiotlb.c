@@ -14,12 +14,12 @@
 /* A log that is written faster than it is read must not keep us. */
 #define MAX_RECORDS 100000
 
-static void set_u64(json_t *obj, const char *key, const char *path)
+static bool set_u64(json_t *obj, const char *key, const char *path)
 {
 	uint64_t v;
 
-	if (cvb_file_read_u64(path, &v) == 0)
-		json_object_set_new(obj, key, json_integer((json_int_t)v));
+	return cvb_file_read_u64(path, &v) == 0 &&
+	       json_object_set_new(obj, key, json_integer((json_int_t)v)) == 0;
 }
 
 json_t *cvb_swiotlb(void)
@@ -86,6 +86,7 @@ void cvb_swiotlb_watch_start(struct cvb_swiotlb_watch *w)
 	}
 }
 
+/* Of the block device itself, or of the one that a file or folder lies on. */
 static void set_queue(json_t *obj, const char *disk)
 {
 	static const struct {
@@ -94,15 +95,23 @@ static void set_queue(json_t *obj, const char *disk)
 		    {"max_segment_size_bytes", "max_segment_size"}};
 	struct stat st;
 
-	if (!disk || stat(disk, &st) < 0 || !S_ISBLK(st.st_mode))
+	if (!disk || stat(disk, &st) < 0)
 		return;
-	for (size_t i = 0; i < CVB_ARRAY_LEN(rows); i++) {
-		_cleanup_free_ char *path =
-			cvb_strf("/sys/dev/block/%u:%u/queue/%s", major(st.st_rdev),
-				 minor(st.st_rdev), rows[i].name);
 
-		if (path)
-			set_u64(obj, rows[i].key, path);
+	dev_t device = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev;
+
+	for (size_t i = 0; i < CVB_ARRAY_LEN(rows); i++) {
+		/* a partition has no queue of its own: its disk's is one folder up */
+		static const char *const up[] = {"", "../"};
+		bool found = false;
+
+		for (size_t k = 0; k < CVB_ARRAY_LEN(up) && !found; k++) {
+			_cleanup_free_ char *path =
+				cvb_strf("/sys/dev/block/%u:%u/%squeue/%s", major(device),
+					 minor(device), up[k], rows[i].name);
+
+			found = path && set_u64(obj, rows[i].key, path);
+		}
 	}
 }
 
@@ -110,15 +119,17 @@ json_t *cvb_swiotlb_watch_end(struct cvb_swiotlb_watch *w, const char *disk)
 {
 	json_t *obj = cvb_swiotlb();
 
-	if (json_is_object(obj)) {
-		if (w->kmsg_fd >= 0)
-			json_object_set_new(
-				obj, "full",
-				json_integer((json_int_t)cvb_swiotlb_count_full(w->kmsg_fd)));
-		set_queue(obj, disk);
-	}
+	if (json_is_object(obj) && w->kmsg_fd >= 0)
+		json_object_set_new(obj, "full",
+				    json_integer((json_int_t)cvb_swiotlb_count_full(w->kmsg_fd)));
 	if (w->kmsg_fd >= 0)
 		close(w->kmsg_fd);
 	w->kmsg_fd = -1;
-	return obj;
+	if (json_is_null(obj))
+		obj = json_object();
+	set_queue(obj, disk);
+	if (json_object_size(obj))
+		return obj;
+	json_decref(obj);
+	return json_null();
 }

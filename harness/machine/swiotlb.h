@@ -27,8 +27,10 @@ void cvb_swiotlb_watch_start(struct cvb_swiotlb_watch *w);
  *   full       how often the kernel has said since the start that a transfer found no room; at
  *              least, since the kernel limits how often it says so; left out where the log is not
  *              to be read
- *   max_sectors_kb, max_segment_size_bytes   of the block device `disk`; left out for a NULL one
- * New reference; JSON null where there is no pool to read.
+ *   max_sectors_kb, max_segment_size_bytes   the largest request and segment of the block device
+ *              `disk`, or of the one that the file or folder `disk` lies on; left out for NULL and
+ *              where the system does not tell
+ * New reference; JSON null where nothing of all this is to be read.
  */
 json_t *cvb_swiotlb_watch_end(struct cvb_swiotlb_watch *w, const char *disk);
 

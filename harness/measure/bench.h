@@ -122,7 +122,8 @@ struct cvb_bench {
 	void (*done)(struct cvb_run *run);			 /* may be NULL */
 };
 
-/* What setup and the others may use.  Fields are the harness's except `state`. */
+/* What setup and the others may use.  Fields are the harness's except `state`, and `disk` where
+ * setup takes another place than the one it was given. */
 struct cvb_run {
 	const struct cvb_bench *bench;
 	const void *conf;    /* the parsed options */

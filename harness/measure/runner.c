@@ -403,6 +403,11 @@ size_t cvb_runner_cases(const struct cvb_runner *r)
 	return r->run.n_cases;
 }
 
+const char *cvb_runner_disk(const struct cvb_runner *r)
+{
+	return r->run.bench->flags & CVB_BENCH_NEEDS_DISK ? r->run.disk : NULL;
+}
+
 const struct cvb_series *cvb_runner_series(const struct cvb_runner *r, size_t *ret_n)
 {
 	*ret_n = r->n_series;

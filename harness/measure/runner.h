@@ -52,6 +52,8 @@ CVB_MUST_CHECK int cvb_runner_open(struct cvb_runner **ret, const struct cvb_ben
 				   const struct cvb_runner_opts *opts, struct cvb_err *err);
 
 size_t cvb_runner_cases(const struct cvb_runner *r);
+/* Where the benchmark's disk I/O goes; NULL where it does none.  Lives as long as the runner. */
+const char *cvb_runner_disk(const struct cvb_runner *r);
 const struct cvb_series *cvb_runner_series(const struct cvb_runner *r, size_t *ret_n);
 /* The options in use, as JSON; new reference. */
 json_t *cvb_runner_options(const struct cvb_runner *r);

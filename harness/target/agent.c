@@ -26,7 +26,6 @@ struct agent {
 	struct cvb_wire wire;
 	struct cvb_runner *runner; /* the open benchmark or NULL */
 	json_t *setup_args;	   /* kept: the runner borrows texts from it */
-	const char *disk;	   /* in setup_args, if the benchmark uses it; or NULL */
 	uint64_t swiotlb_full;	   /* of all samples since setup */
 	bool ending;
 };
@@ -55,7 +54,6 @@ static void drop_runner(struct agent *a)
 	a->runner = cvb_runner_close(a->runner);
 	json_decref(a->setup_args);
 	a->setup_args = NULL;
-	a->disk = NULL;
 	a->swiotlb_full = 0;
 }
 
@@ -105,8 +103,6 @@ static int op_setup(struct agent *a, const json_t *args, json_t **ret, struct cv
 	if (!bench)
 		return -EINVAL;
 	a->setup_args = json_deep_copy(args);
-	if (bench->flags & CVB_BENCH_NEEDS_DISK)
-		a->disk = text_arg(a->setup_args, "disk");
 
 	struct cvb_runner_opts opts = {.options = json_object_get(a->setup_args, "options"),
 				       .gpu = text_arg(a->setup_args, "gpu"),
@@ -271,7 +267,7 @@ static int op_sample(struct agent *a, const json_t *args, json_t **ret, struct c
 		r = cvb_runner_sample(a->runner, iters, &s, err);
 
 	uint64_t duration_ns = cvb_now_ns() - start_ns;
-	_cleanup_json_ json_t *swiotlb = cvb_swiotlb_watch_end(&watch, a->disk);
+	_cleanup_json_ json_t *swiotlb = cvb_swiotlb_watch_end(&watch, cvb_runner_disk(a->runner));
 
 	if (r == 0) {
 		json_t *values = json_array();

@@ -76,6 +76,9 @@ jobs = read-128k-32
 INI
     run --separate-stderr "$CVB" certify vm.ini -o b -q
     [ "$status" -eq 3 ]
+    # what the disk's requests are cut into, with and without a pool
+    jq -es 'map(select(.type == "sample" and .bench == "disk.fio" and .arm != "native") | .swiotlb.max_sectors_kb > 0)
+        | length > 0 and all' b/journal.jsonl
     jq -es 'map(select(.type == "arm_end" and .arm == "bounce")) | .[0] | .reason == null and .swiotlb.nslabs == 65536 and .swiotlb.used_hiwater > 0' b/journal.jsonl
     # label and console of each guest are kept
     jq -es 'map(select(.type == "arm" and .arm == "bounce")) | .[0].labels.bounce' b/journal.jsonl
