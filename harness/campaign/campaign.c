@@ -302,6 +302,7 @@ static int run_session(struct campaign *c, uint64_t s, struct cvb_err *err)
 	if (r < 0)
 		return r;
 	session.peer_port = c->peer.port;
+	session.echo_port = c->peer.echo.port;
 	r = cvb_session_run(&session, err);
 	return r < 0 ? cvb_err_wrap(err, r, "session %" PRIu64, s + 1) : 0;
 }
