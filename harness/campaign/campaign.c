@@ -229,8 +229,8 @@ static void begin_progress(const struct campaign *c)
 	cvb_progress_begin(kinds, count);
 }
 
-/* A new server for each session, like everything else that is measured with.  Without iperf3 there
- * is none, and the benchmark says UNSUPPORTED on every arm. */
+/* New servers for each session, like everything else that is measured with.  Without iperf3 there
+ * is the echo server only, and what needs iperf3 says UNSUPPORTED on every arm. */
 static int fresh_peer(struct campaign *c, struct cvb_err *err)
 {
 	struct cvb_err why = {0};
