@@ -229,8 +229,8 @@ static void begin_progress(const struct campaign *c)
 	cvb_progress_begin(kinds, count);
 }
 
-/* A new server for each session, like everything else that is measured with.  Without iperf3 there
- * is none, and the benchmark says UNSUPPORTED on every arm. */
+/* New servers for each session, like everything else that is measured with.  Without iperf3 there
+ * is the echo server only, and what needs iperf3 says UNSUPPORTED on every arm. */
 static int fresh_peer(struct campaign *c, struct cvb_err *err)
 {
 	struct cvb_err why = {0};
@@ -302,6 +302,7 @@ static int run_session(struct campaign *c, uint64_t s, struct cvb_err *err)
 	if (r < 0)
 		return r;
 	session.peer_port = c->peer.port;
+	session.echo_port = c->peer.echo.port;
 	r = cvb_session_run(&session, err);
 	return r < 0 ? cvb_err_wrap(err, r, "session %" PRIu64, s + 1) : 0;
 }

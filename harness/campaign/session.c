@@ -91,7 +91,8 @@ static int start_arm(struct cvb_live *l, struct cvb_arm_run *a, struct cvb_err *
 	struct cvb_target_env env = {.label = a->label,
 				     .console_dir = l->console_dir,
 				     .scratch_dir = a->scratch,
-				     .peer_port = s->peer_port};
+				     .peer_port = s->peer_port,
+				     .echo_port = s->echo_port};
 
 	r = cvb_target_start(&a->target, a->arm, &env, &why);
 	if (r == 0)

@@ -18,6 +18,7 @@ struct cvb_session {
 	uint64_t attempt;    /* from 1 */
 	uint64_t bench_done; /* bit b: benchmark b was completed by an earlier attempt */
 	unsigned peer_port;  /* 0: none */
+	unsigned echo_port;  /* 0: none */
 };
 
 /* Run it.  Targets are ended whatever happens.  What one benchmark cannot do on one arm is

@@ -561,6 +561,7 @@ static int run_on_target(struct job *job, struct cvb_err *err)
 	if (r == 0)
 		r = start_peer(job, &peer, err);
 	env.peer_port = peer.port;
+	env.echo_port = peer.echo.port;
 	if (r == 0)
 		r = cvb_target_start(&job->target, &job->arm, &env, err);
 	if (r == 0)

@@ -130,9 +130,9 @@ struct cvb_run {
 	void *state;	     /* the benchmark's own; freed by its `done` */
 	unsigned workers;    /* how many threads call step */
 	struct cvb_gpu *gpu; /* open device for CVB_BENCH_NEEDS_GPU, else NULL */
-	const char *peer;   /* "HOST:PORT" of an iperf3 server that the campaign runs; NULL: none */
-	const char *disk;   /* block device or folder for disk I/O that the target provides */
-	uint64_t sample_ns; /* wanted length of a sample; a guide for SELF_TIMED benchmarks */
+	const char *peer;    /* servers that the campaign runs, see target/peer.h; NULL: none */
+	const char *disk;    /* block device or folder for disk I/O that the target provides */
+	uint64_t sample_ns;  /* wanted length of a sample; a guide for SELF_TIMED benchmarks */
 	struct cvb_case *cases;
 	size_t n_cases;
 	double *values;	  /* n_cases × number of metrics, for cvb_run_report */

@@ -5,6 +5,7 @@
  */
 #include "core/proc.h"
 #include "core/util.h"
+#include "target/peer.h"
 #include "target/target.h"
 
 #include <errno.h>
@@ -59,8 +60,7 @@ static int start(struct cvb_target *t, struct cvb_err *err)
 	t->client.wire.alive_ctx = l;
 	if (t->env.scratch_dir)
 		t->disk = strdup(t->env.scratch_dir);
-	if (t->env.peer_port)
-		t->peer = cvb_strf("127.0.0.1:%u", t->env.peer_port);
+	t->peer = cvb_peer_text("127.0.0.1", t->env.peer_port, t->env.echo_port);
 	return cvb_client_wait_ready(&t->client, READY_MS, err);
 }
 

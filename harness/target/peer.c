@@ -4,6 +4,7 @@
 #include "core/util.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
@@ -27,19 +28,47 @@ static int free_port(unsigned *ret, struct cvb_err *err)
 	return 0;
 }
 
-static bool listening(unsigned port)
+/* The inode of the socket that listens on this port of the loopback, 0 for none. */
+static unsigned long listening_inode(unsigned port)
 {
-	char want[32];
-	FILE *f = fopen("/proc/net/tcp", "re");
-	char line[256];
-	bool found = false;
+	_cleanup_fclose_ FILE *f = fopen("/proc/net/tcp", "re");
+	unsigned long inode = 0;
+	char want[32], line[256];
 
 	/* not by connecting: iperf3 would take the probe for a client */
 	snprintf(want, sizeof(want), "0100007F:%04X 00000000:0000 0A", port);
-	while (f && !found && fgets(line, sizeof(line), f))
-		found = strstr(line, want) != NULL;
-	if (f)
-		fclose(f);
+	while (f && !inode && fgets(line, sizeof(line), f)) {
+		const char *hit = strstr(line, want);
+
+		/* after it: queues, timer, retransmits, uid, timeout, inode */
+		if (hit && sscanf(hit + strlen(want), "%*s %*s %*s %*s %*s %lu", &inode) != 1)
+			inode = 0;
+	}
+	return inode;
+}
+
+/* Another program may have taken the port between our look and the server's start. */
+static bool listening(pid_t pid, unsigned port)
+{
+	unsigned long inode = listening_inode(port);
+	char path[64], want[64], target[64];
+	bool found = false;
+	struct dirent *e;
+	DIR *d;
+
+	if (!inode)
+		return false;
+	snprintf(want, sizeof(want), "socket:[%lu]", inode);
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	d = opendir(path);
+	while (d && !found && (e = readdir(d))) {
+		ssize_t n = readlinkat(dirfd(d), e->d_name, target, sizeof(target) - 1);
+
+		target[cvb_max(n, (ssize_t)0)] = '\0';
+		found = !strcmp(target, want);
+	}
+	if (d)
+		closedir(d);
 	return found;
 }
 
@@ -59,24 +88,29 @@ static int start_on(struct cvb_peer *peer, const char *program, unsigned port, s
 			return cvb_err_set(
 				err, -EADDRINUSE, "the iperf3 server ended at once: %s",
 				cvb_proc_status_text(peer->server.status, status, sizeof(status)));
-		if (listening(port)) {
+		if (listening(peer->server.pid, port)) {
 			peer->port = port;
 			return 0;
 		}
 		cvb_sleep_ms(5);
 	}
-	cvb_peer_stop(peer);
+	cvb_proc_end(&peer->server, 1000);
 	return cvb_err_set(err, -ETIMEDOUT, "the iperf3 server does not listen on port %u", port);
 }
 
 int cvb_peer_start(struct cvb_peer *peer, struct cvb_err *err)
 {
-	_cleanup_free_ char *program = cvb_program_find("iperf3", "iperf3", err);
-	int r = -EADDRINUSE;
+	_cleanup_free_ char *program = NULL;
+	int r;
 
 	*peer = (struct cvb_peer){0};
+	r = cvb_echo_start(&peer->echo, err);
+	if (r < 0)
+		return r;
+	program = cvb_program_find("iperf3", "iperf3", err);
 	if (!program)
 		return -EOPNOTSUPP;
+	r = -EADDRINUSE;
 	for (int i = 0; i < ATTEMPTS && r == -EADDRINUSE; i++) {
 		unsigned port = 0;
 
@@ -84,11 +118,21 @@ int cvb_peer_start(struct cvb_peer *peer, struct cvb_err *err)
 		if (r == 0)
 			r = start_on(peer, program, port, err);
 	}
+	if (r < 0)
+		cvb_peer_stop(peer);
 	return r;
 }
 
 void cvb_peer_stop(struct cvb_peer *peer)
 {
+	cvb_echo_stop(&peer->echo);
 	cvb_proc_end(&peer->server, 1000);
 	peer->port = 0;
+}
+
+char *cvb_peer_text(const char *host, unsigned iperf3_port, unsigned echo_port)
+{
+	if (!iperf3_port && !echo_port)
+		return NULL;
+	return cvb_strf("%s:%u,echo=%u", host, iperf3_port, echo_port);
 }

@@ -5,6 +5,7 @@
 #include "core/proc.h"
 #include "core/util.h"
 #include "machine/fingerprint.h"
+#include "target/peer.h"
 #include "target/qemu_argv.h"
 #include "target/qemu_probe.h"
 #include "target/qmp.h"
@@ -216,7 +217,7 @@ static int launch(struct cvb_target *t, struct cvb_err *err)
 				     .console = q->console,
 				     .qmp_socket = q->qmp_path,
 				     .agent_socket = q->agent_path,
-				     .reach_host = t->env.peer_port != 0};
+				     .reach_host = t->env.peer_port || t->env.echo_port};
 	int r = cvb_qemu_argv(&plan, &argv, err);
 
 	if (r == 0) {
@@ -340,8 +341,8 @@ static int start(struct cvb_target *t, struct cvb_err *err)
 	if (r < 0)
 		return r;
 	t->disk = strdup("/dev/vda");
-	if (t->env.peer_port) /* slirp's gateway is the host's loopback */
-		t->peer = cvb_strf("10.0.2.2:%u", t->env.peer_port);
+	/* slirp's gateway is the host's loopback */
+	t->peer = cvb_peer_text("10.0.2.2", t->env.peer_port, t->env.echo_port);
 	return 0;
 }
 

@@ -24,6 +24,7 @@ struct cvb_target_env {
 		*console_dir; /* where the serial console's text goes; NULL: a temporary folder */
 	const char *scratch_dir; /* where disk images and disk benchmark files go */
 	unsigned peer_port;	 /* port of the iperf3 server on the host's loopback; 0: none */
+	unsigned echo_port;	 /* port of the echo server there; 0: none */
 };
 
 struct cvb_target_ops {
@@ -43,7 +44,7 @@ struct cvb_target {
 	void *state;	      /* the kind's own */
 	uint64_t boot_ns;     /* from start to the agent's first line */
 	enum cvb_accel accel; /* in use, for qemu */
-	char *peer;	      /* "HOST:PORT" as seen from inside, or NULL */
+	char *peer;	      /* cvb_peer_text as seen from inside, or NULL */
 	char *disk;	      /* folder or device for disk benchmarks, as seen from inside */
 };
 
