@@ -8,6 +8,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <limits.h>
 
 /* From the CBLAS interface of OpenBLAS built with 32-bit integers, as libopenblas.so.0 is. */
 #define CBLAS_ROW_MAJOR 101
@@ -69,6 +70,13 @@ int emu_blas_load(const cpu_set_t *cpus, struct cvb_err *err)
 	}
 	pthread_mutex_unlock(&blas.lock);
 	return r;
+}
+
+int emu_blas_check(const struct emu_device *d, const struct cvb_gpu_gemm *g, struct cvb_err *err)
+{
+	if (g->m > INT_MAX || g->n > INT_MAX || g->k > INT_MAX)
+		return cvb_err_set(err, -EINVAL, "gemm: a dimension is larger than %d", INT_MAX);
+	return emu_blas_load(&d->cpus, err);
 }
 
 const char *emu_blas_config(void)

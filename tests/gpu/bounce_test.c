@@ -12,11 +12,11 @@ static const char secret[] = "plaintext must not cross unsealed";
 struct spy {
 	const uint8_t *bounce;
 	size_t bounce_bytes;
-	unsigned seen, plain;  /* chunks; chunks while the secret lay in the bounce buffer */
-	uint8_t first[64][16]; /* how the first chunks began */
-	int flip_chunk;	       /* -1: none */
-	size_t flip_offset;    /* EMU_CHUNK_BYTES and above: in the tag */
-	bool replay;	       /* put chunk 0 again in place of chunk 1 */
+	unsigned seen, plain; /* chunks; chunks while the secret lay in the bounce buffer */
+	uint8_t first[EMU_SLOTS + 4][16]; /* how the first chunks began */
+	int flip_chunk;			  /* -1: none */
+	size_t flip_offset;		  /* EMU_CHUNK_BYTES and above: in the tag */
+	bool replay;			  /* put chunk 0 again in place of chunk 1 */
 	struct emu_slot old;
 };
 
@@ -34,7 +34,7 @@ static void spy_sealed(void *arg, enum cvb_gpu_dir dir, struct emu_slot *slot, s
 		if (s->flip_offset < EMU_CHUNK_BYTES)
 			slot->data[s->flip_offset] ^= 1;
 		else
-			slot->tag[s->flip_offset - EMU_CHUNK_BYTES] ^= 1;
+			slot->tag[0][s->flip_offset - EMU_CHUNK_BYTES] ^= 1;
 	}
 	if (s->replay && s->seen == 0)
 		s->old = *slot;
@@ -68,7 +68,7 @@ static struct spied spied_setup(struct fixture *f, enum cvb_gpu_dir dir, enum cv
 	s.spy->flip_chunk = -1;
 	s.spy->bounce = emu_bounce(f->gpu, dir, &s.spy->bounce_bytes);
 	assert_non_null(s.spy->bounce);
-	emu_set_probe(f->gpu, &(struct emu_probe){spy_sealed, s.spy});
+	emu_set_probe(f->gpu, &(struct emu_probe){.sealed = spy_sealed, .arg = s.spy});
 	return s;
 }
 
@@ -185,13 +185,10 @@ static void test_no_bounce_without_cc(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_bounce_holds_ciphertext_only, setup_on,
-						teardown),
-		cmocka_unit_test_setup_teardown(test_changed_ciphertext_is_reported, setup_on,
-						teardown),
-		cmocka_unit_test_setup_teardown(test_replayed_chunk_is_reported, setup_on,
-						teardown),
-		cmocka_unit_test_setup_teardown(test_no_bounce_without_cc, setup_off, teardown),
+		ON(test_bounce_holds_ciphertext_only, CC),
+		ON(test_changed_ciphertext_is_reported, CC),
+		ON(test_replayed_chunk_is_reported, CC),
+		ON(test_no_bounce_without_cc, NO_CC),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
