@@ -8,6 +8,7 @@
 #include "core/util.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <openssl/crypto.h>
 #include <string.h>
 
@@ -105,6 +106,9 @@ int emu_device_new(struct cvb_gpu *gpu, const char *sku, bool cc, struct cvb_err
 	}
 	d->sku = sku;
 	d->cc = cc;
+	if (cvb_meminfo_bytes("MemTotal", &d->pinned_limit_bytes) < 0)
+		d->pinned_limit_bytes = UINT64_MAX;
+	d->pinned_limit_bytes /= 2;
 	emu_signal_init(&d->signal);
 	pthread_mutex_init(&d->compute, /* attr= */ NULL);
 	gpu->priv = d;
@@ -120,7 +124,7 @@ int emu_device_new(struct cvb_gpu *gpu, const char *sku, bool cc, struct cvb_err
 		.flags = CVB_GPU_CAP_EVENTS | CVB_GPU_CAP_PINNED | CVB_GPU_CAP_MANAGED |
 			 CVB_GPU_CAP_LAUNCH | CVB_GPU_CAP_GRAPHS | CVB_GPU_CAP_CONTEXTS |
 			 CVB_GPU_CAP_PEER | (cc ? 0 : CVB_GPU_CAP_ASYNC_COPY),
-		.gemm_types = 1U << CVB_GPU_FP32 | 1U << CVB_GPU_FP64,
+		.gemm_types = (1U << CVB_GPU_TYPES) - 1,
 		.context_limit = EMU_CONTEXTS,
 		.host_register = CVB_GPU_OFF,
 		.gpudirect_rdma = CVB_GPU_OFF,
@@ -152,6 +156,7 @@ static void emu_device_close(struct cvb_gpu *gpu)
 	if (d->link)
 		emu_engine_done(d->link);
 	free(d->link);
+	cvb_mem_unmap(&d->scratch);
 	emu_signal_done(&d->signal);
 	pthread_mutex_destroy(&d->compute);
 	free(d);
@@ -199,8 +204,9 @@ static int emu_describe(const struct cvb_gpu *gpu, json_t *into)
 	json_t *libraries = json_pack("{s:s,s:s?}", "openssl", OpenSSL_version(OPENSSL_VERSION),
 				      "openblas", blas);
 	json_t *staging =
-		json_pack("{s:s,s:I,s:I}", "memory", d->cc ? "shared" : "pinned", "chunk_bytes",
-			  (json_int_t)EMU_CHUNK_BYTES, "slots", (json_int_t)EMU_SLOTS);
+		json_pack("{s:s,s:I,s:I,s:I}", "memory", d->cc ? "shared" : "pinned", "chunk_bytes",
+			  (json_int_t)EMU_CHUNK_BYTES, "slots", (json_int_t)EMU_SLOTS,
+			  "pinned_limit_bytes", (json_int_t)d->pinned_limit_bytes);
 
 	/* each call takes its value over, also when it fails */
 	int r = json_object_set_new(into, "sku", json_string(d->sku));
@@ -228,27 +234,41 @@ static int emu_cc_state(struct cvb_gpu *gpu, struct cvb_gpu_cc *ret, struct cvb_
 
 /* ---- memory ---- */
 
-static int emu_alloc(struct cvb_gpu_buf *buf, struct cvb_err *err)
+/* Take from the pool of pinned memory, or give back. */
+static int pinned_take(struct emu_device *d, uint64_t bytes, struct cvb_err *err)
 {
-	struct emu_buf *b = calloc(1, sizeof(*b));
+	uint64_t used = atomic_load(&d->pinned_bytes);
 
-	if (!b)
-		return cvb_err_set(err, -ENOMEM, "out of memory");
+	do {
+		if (bytes > d->pinned_limit_bytes - used)
+			return cvb_err_set(err, -ENOMEM,
+					   "the pool of pinned memory holds %" PRIu64
+					   " MiB, %" PRIu64 " of them are in use",
+					   d->pinned_limit_bytes >> 20, used >> 20);
+	} while (!atomic_compare_exchange_weak(&d->pinned_bytes, &used, used + bytes));
+	return 0;
+}
+
+static void pinned_give(struct emu_device *d, uint64_t bytes)
+{
+	atomic_fetch_sub(&d->pinned_bytes, bytes);
+}
+
+/* Map what a buffer consists of; on failure nothing is left. */
+static int buf_map(struct cvb_gpu_buf *buf, struct cvb_err *err)
+{
+	struct emu_buf *b = buf->priv;
 	/* drivers map their own memory with large pages; what a program mallocs rarely has them */
 	bool pageable = buf->kind == CVB_GPU_HOST_PAGEABLE;
 	int r = cvb_mem_map(&b->mem, buf->bytes, pageable ? CVB_PAGES_4K : CVB_PAGES_THP,
 			    /* numa_node= */ -1, err);
 
-	if (r < 0) {
-		free(b);
+	if (r < 0)
 		return r;
-	}
-	buf->priv = b;
 	if (buf->kind == CVB_GPU_MANAGED)
 		r = emu_managed_alloc(buf, err);
 	if (r < 0) {
 		cvb_mem_unmap(&b->mem);
-		free(b);
 		return r;
 	}
 	if (!pageable)
@@ -256,6 +276,24 @@ static int emu_alloc(struct cvb_gpu_buf *buf, struct cvb_err *err)
 	if (buf->kind != CVB_GPU_DEVICE)
 		buf->host = b->mem.p;
 	return 0;
+}
+
+static int emu_alloc(struct cvb_gpu_buf *buf, struct cvb_err *err)
+{
+	struct emu_device *d = emu_device_of(buf->gpu);
+	bool pinned = buf->kind == CVB_GPU_HOST_PINNED;
+	int r = pinned ? pinned_take(d, buf->bytes, err) : 0;
+
+	if (r < 0)
+		return r;
+	buf->priv = calloc(1, sizeof(struct emu_buf));
+	r = buf->priv ? buf_map(buf, err) : cvb_err_set(err, -ENOMEM, "out of memory");
+	if (r < 0) {
+		free(buf->priv);
+		if (pinned)
+			pinned_give(d, buf->bytes);
+	}
+	return r;
 }
 
 static bool is_unused(void *arg)
@@ -277,6 +315,8 @@ static void emu_free(struct cvb_gpu_buf *buf)
 	emu_buf_wait_unused(buf);
 	if (buf->kind == CVB_GPU_MANAGED)
 		emu_managed_free(buf);
+	if (buf->kind == CVB_GPU_HOST_PINNED)
+		pinned_give(emu_device_of(buf->gpu), buf->bytes);
 	cvb_mem_unmap(&b->mem);
 	free(b);
 }

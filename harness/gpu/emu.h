@@ -18,7 +18,9 @@
  *                the slot and then decrypts: one after the other, as a confidential GPU's driver
  *                does; the engine does its side at the same time
  *   kernels      loops over real memory on the stream's thread (emu_kernel.c)
- *   gemm         OpenBLAS on all CPUs (emu_blas.c), one product at a time
+ *   gemm         OpenBLAS on all CPUs (emu_blas.c), one product at a time; formats that it lacks
+ *                are widened and the result is rounded (emu_types.c)
+ *   pinned pool  half of this machine's memory at most, for all contexts of a device together
  *   managed      memory on both sides and a state for each page of 4 KiB (emu_managed.c)
  *   peer         a second device of this process; cc=on: its link is encrypted (emu_peer.c)
  *
@@ -182,11 +184,14 @@ struct emu_context {
 struct emu_device {
 	const char *sku;
 	bool cc;
-	cpu_set_t cpus;		  /* where its threads may run */
-	struct emu_signal signal; /* a buffer's last use ended */
-	pthread_mutex_t compute;  /* one gemm at a time */
-	struct emu_engine *link;  /* to its peer, only with cc=on; of the device that opened it */
-	atomic_uint peer_copies;  /* in flight that use its buffers */
+	cpu_set_t cpus;		       /* where its threads may run */
+	struct emu_signal signal;      /* a buffer's last use ended */
+	pthread_mutex_t compute;       /* one gemm at a time */
+	struct cvb_mem scratch;	       /* its widened matrices */
+	uint64_t pinned_limit_bytes;   /* of the pool of pinned memory */
+	_Atomic uint64_t pinned_bytes; /* of it in use */
+	struct emu_engine *link; /* to its peer, only with cc=on; of the device that opened it */
+	atomic_uint peer_copies; /* in flight that use its buffers */
 	struct emu_probe probe;
 };
 
@@ -331,8 +336,21 @@ CVB_MUST_CHECK int emu_blas_check(const struct emu_device *d, const struct cvb_g
 /* The configuration text of the loaded library, NULL if it was not loaded. */
 const char *emu_blas_config(void);
 
-/* The product, now, on this thread and the library's.  Loaded before; checked arguments. */
-void emu_blas_gemm(const struct cvb_gpu_gemm *gemm);
+/*
+ * The product, now, on this thread and the library's, under d->compute.  Loaded before; checked
+ * arguments.  Types that the library lacks are widened first and the result is rounded to them;
+ * -ENOMEM when there is no room for that.
+ */
+CVB_MUST_CHECK int emu_blas_gemm(struct emu_device *d, const struct cvb_gpu_gemm *gemm,
+				 struct cvb_err *err);
+
+/* ---- emu_types.c ---- */
+
+/* TF32, BF16, FP16 and FP8; a TF32 matrix is rounded as it is loaded and stored as it is. */
+void emu_type_load(enum cvb_gpu_type type, float *dst, const void *src, size_t n);
+void emu_type_store(enum cvb_gpu_type type, void *dst, const float *src, size_t n);
+void emu_int8_load(double *dst, const int8_t *src, size_t n);
+void emu_int8_store(int8_t *dst, const double *src, size_t n);
 
 /* ---- sku.c ---- */
 

@@ -109,13 +109,15 @@ static int run_launch(const struct cvb_gpu_launch *l, struct cvb_err *err)
 	return r;
 }
 
-static void run_gemm(const struct cvb_gpu_gemm *g)
+static int run_gemm(const struct cvb_gpu_gemm *g, struct cvb_err *err)
 {
 	struct emu_device *d = emu_device_of(g->c->gpu);
 
 	pthread_mutex_lock(&d->compute);
-	emu_blas_gemm(g);
+	int r = emu_blas_gemm(d, g, err);
+
 	pthread_mutex_unlock(&d->compute);
+	return r;
 }
 
 int emu_op_run(const struct cvb_gpu_op *op, struct cvb_err *err)
@@ -124,8 +126,7 @@ int emu_op_run(const struct cvb_gpu_op *op, struct cvb_err *err)
 	case CVB_GPU_OP_LAUNCH:
 		return run_launch(&op->launch, err);
 	case CVB_GPU_OP_GEMM:
-		run_gemm(&op->gemm);
-		return 0;
+		return run_gemm(&op->gemm, err);
 	case CVB_GPU_OP_MEMSET:
 		return run_memset(op, err);
 	case CVB_GPU_OP_COPY:

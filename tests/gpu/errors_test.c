@@ -50,6 +50,18 @@ static void test_bad_arguments(void **state)
 	sync_stream(f);
 }
 
+/* A type that the device does not multiply; false if it has all. */
+static bool missing_type(struct fixture *f, enum cvb_gpu_type *ret)
+{
+	for (unsigned type = 0; type < CVB_GPU_TYPES; type++) {
+		if (cvb_gpu_caps(f->gpu)->gemm_types & (1U << type))
+			continue;
+		*ret = (enum cvb_gpu_type)type;
+		return true;
+	}
+	return false;
+}
+
 static void test_bad_gemms(void **state)
 {
 	struct fixture *f = *state;
@@ -71,13 +83,41 @@ static void test_bad_gemms(void **state)
 	bad[3].gemm.b = host;
 	bad[4].gemm.a = NULL;
 	bad[5].gemm.type = CVB_GPU_TYPES;
-	bad[6].gemm.type = CVB_GPU_INT8;
+	bad[6].code = missing_type(f, &bad[6].gemm.type) ? -EOPNOTSUPP : 0;
 	bad[7].gemm.m = bad[7].gemm.k = UINT32_MAX; /* bytes overflow */
 	for (size_t i = 0; i < CVB_ARRAY_LEN(bad); i++)
 		assert_int_equal(cvb_gpu_gemm_async(f->stream, &bad[i].gemm, &f->err), bad[i].code);
 	assert_int_equal(cvb_gpu_gemm_async(f->stream, NULL, &f->err), -EINVAL);
 	assert_int_equal(cvb_gpu_gemm_async(f->stream, &good, &f->err), 0);
 	sync_stream(f);
+}
+
+/* Pinned memory has an end, long before the machine's; what is given back can be had again. */
+static void test_pinned_pool(void **state)
+{
+	struct fixture *f = *state;
+	struct cvb_gpu_buf *buf[2] = {NULL}, *other;
+	char text[512];
+
+	if (!f->row->wall)
+		skip();
+	emu_device_of(shim_innermost(f->gpu))->pinned_limit_bytes = 3 << 20;
+	buf[0] = alloc(f, CVB_GPU_HOST_PINNED, 2 << 20);
+	assert_int_equal(
+		cvb_gpu_alloc(f->gpu, CVB_GPU_HOST_PINNED, (1 << 20) + 1, &buf[1], &f->err),
+		-ENOMEM);
+	cvb_err_text(&f->err, text, sizeof(text));
+	assert_non_null(strstr(text, "pinned memory holds 3 MiB, 2 of them"));
+	assert_null(buf[1]);
+	assert_int_equal(cvb_gpu_alloc(f->gpu, CVB_GPU_HOST_PINNED, SIZE_MAX, &buf[1], &f->err),
+			 -ENOMEM);
+	buf[1] = alloc(f, CVB_GPU_HOST_PINNED, 1 << 20);
+	other = alloc(f, CVB_GPU_HOST_PAGEABLE, 4 << 20); /* no part of it */
+	cvb_gpu_free(buf[0]);
+	buf[0] = alloc(f, CVB_GPU_HOST_PINNED, 2 << 20);
+	copy(f, buf[0], 0, alloc(f, CVB_GPU_DEVICE, 64), 0, 64);
+	sync_stream(f);
+	cvb_gpu_free(other);
 }
 
 static void test_devices_do_not_mix(void **state)
@@ -198,10 +238,8 @@ static void test_skus(void **state)
 int main(void)
 {
 	static const struct conformance table[] = {
-		EACH(test_bad_arguments),
-		EACH(test_bad_gemms),
-		EACH(test_devices_do_not_mix),
-		EACH(test_description),
+		EACH(test_bad_arguments),      EACH(test_bad_gemms),   EACH(test_pinned_pool),
+		EACH(test_devices_do_not_mix), EACH(test_description),
 	};
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_specs),
