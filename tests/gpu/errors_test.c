@@ -148,7 +148,7 @@ static void test_specs(void **state)
 		{"emu:h100-tdx,cc", -EINVAL, -EINVAL, "cc="},
 		{"emu:h100-tdx,cc=on,cc=on", -EINVAL, -EINVAL, "twice"},
 		{"emu:h100-tdx,clok=wall", -EINVAL, -EINVAL, "clock"},
-		{"emu:h100-tdx,speed=9", -EINVAL, -EINVAL, "cc=on|off"},
+		{"emu:h100-tdx,frequency=9", -EINVAL, -EINVAL, "cc=on|off"},
 		{"emu:h100-tdx,", -EINVAL, -EINVAL, "cc=on|off"},
 		{"emus:h100-tdx", -EINVAL, -EINVAL, "did you mean emu"},
 		{"", -EINVAL, -EINVAL, "empty"},
