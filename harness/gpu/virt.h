@@ -63,6 +63,7 @@ CVB_MUST_CHECK int cvb_virt_open(struct cvb_gpu *gpu, const char *sku, bool cc,
 /* ---- time (virt_time.c) ---- */
 
 #define VIRT_PS_PER_NS UINT64_C(1000)
+#define VIRT_MAX_NS    UINT64_C(1000000000000000) /* that one thing may take: 11 days */
 
 enum virt_lane_state {
 	VIRT_READY,
