@@ -151,7 +151,7 @@ install: $(B)/cvmbench
 check-stats: $(B)/tests/sim/check_stats
 	@$<
 
-# docs/statistics/*.svg, from simulated campaigns
+# docs/statistics/*.svg, from simulated campaigns, and docs/gpu-confidential/*.svg
 .PHONY: docs-pictures
 docs-pictures: $(B)/tests/sim/check_stats
 	@scripts/docs-pictures $<
@@ -160,10 +160,6 @@ docs-pictures: $(B)/tests/sim/check_stats
 .PHONY: check-reference
 check-reference: $(B)/cvmbench
 	@CVB="$(abspath $<)" ci/check-reference $(NAME)
-
-.PHONY: check-crypto
-check-crypto: $(B)/cvmbench
-	@ci/check-crypto
 
 # --- housekeeping ---------------------------------------------------------------------------------------
 
@@ -184,7 +180,6 @@ help:
 	@echo 'make test           install what is missing, run every test'
 	@echo 'make check-stats    error rates of the statistics engine, simulated (about two minutes)'
 	@echo 'make check-reference   the field'\''s tools and ours side by side [NAME=… TURNS=…]'
-	@echo 'make check-crypto   confidential copies of the emulated GPU against openssl speed'
 	@echo 'make lint           formatting, banned calls, shell scripts, commit subjects'
 	@echo 'make install PREFIX=/usr/local [DESTDIR=…]'
 	@echo 'make format         clang-format the tree'

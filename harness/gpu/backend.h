@@ -91,8 +91,7 @@ struct cvb_gpu_graph {
 	struct cvb_gpu_context *context;
 	struct cvb_gpu_op *ops;
 	size_t n, room;
-	void *priv;			    /* the backend's own form of it */
-	struct cvb_gpu_stream *last_stream; /* that launched it; NULL: none, or freed */
+	void *priv; /* the backend's own form of it */
 	LIST_ENTRY(cvb_gpu_graph) link;
 };
 
@@ -161,7 +160,8 @@ struct cvb_gpu_backend {
 	int (*managed_touch)(struct cvb_gpu_buf *buf, size_t offset_bytes, size_t bytes,
 			     struct cvb_err *err);
 	int (*graph_new)(struct cvb_gpu_graph *graph, struct cvb_err *err); /* may be NULL */
-	void (*graph_free)(struct cvb_gpu_graph *graph);		    /* may be NULL */
+	/* waits for its launches in flight; NULL: none can be, launches copy what they need */
+	void (*graph_free)(struct cvb_gpu_graph *graph);
 	int (*graph_launch)(struct cvb_gpu_graph *graph, struct cvb_gpu_stream *stream,
 			    struct cvb_err *err);
 	int (*sync)(struct cvb_gpu_stream *stream, struct cvb_err *err);

@@ -9,6 +9,7 @@
 #include "gpu/virt.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <openssl/crypto.h>
 #include <string.h>
 
@@ -102,21 +103,43 @@ static int emu_spec_check(const char *args, struct cvb_err *err)
 
 /* ---- device ---- */
 
-static int device_init(struct emu_device *d, struct cvb_err *err)
+int emu_device_new(struct cvb_gpu *gpu, const char *sku, bool cc, struct cvb_err *err)
 {
-	if (sched_getaffinity(0, sizeof(d->cpus), &d->cpus) < 0)
-		return cvb_err_set(err, -errno, "sched_getaffinity: %s", strerror(errno));
-	int r = emu_engine_init(&d->engine[0], CVB_GPU_H2D, d->cc, &d->cpus, &d->probe, err);
+	struct emu_device *d = calloc(1, sizeof(*d));
 
-	if (r < 0)
-		return r;
-	r = emu_engine_init(&d->engine[1], CVB_GPU_D2H, d->cc, &d->cpus, &d->probe, err);
-	if (r < 0) {
-		emu_engine_done(&d->engine[0]);
-		return r;
+	if (!d)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	if (sched_getaffinity(0, sizeof(d->cpus), &d->cpus) < 0) {
+		free(d);
+		return cvb_err_set(err, -errno, "sched_getaffinity: %s", strerror(errno));
 	}
+	d->sku = sku;
+	d->cc = cc;
+	if (cvb_meminfo_bytes("MemTotal", &d->pinned_limit_bytes) < 0)
+		d->pinned_limit_bytes = UINT64_MAX;
+	d->pinned_limit_bytes /= 2;
 	emu_signal_init(&d->signal);
 	pthread_mutex_init(&d->compute, /* attr= */ NULL);
+	gpu->priv = d;
+	gpu->clock = &cvb_clock_host;
+	gpu->emulated = true;
+	gpu->deterministic = false;
+	gpu->caps = (struct cvb_gpu_caps){
+		/*
+		 * No CVB_GPU_CAP_PROCESSES: what sets processes apart on a real GPU is the driver's
+		 * state for each, and there is no driver here.  They would measure what contexts
+		 * do.
+		 */
+		.flags = CVB_GPU_CAP_EVENTS | CVB_GPU_CAP_PINNED | CVB_GPU_CAP_MANAGED |
+			 CVB_GPU_CAP_LAUNCH | CVB_GPU_CAP_GRAPHS | CVB_GPU_CAP_CONTEXTS |
+			 CVB_GPU_CAP_PEER | (cc ? 0 : CVB_GPU_CAP_ASYNC_COPY),
+		.gemm_types = (1U << CVB_GPU_TYPES) - 1,
+		.context_limit = EMU_CONTEXTS,
+		.host_register = CVB_GPU_OFF,
+		.gpudirect_rdma = CVB_GPU_OFF,
+		.multicast = CVB_GPU_OFF,
+		.trusted_events = CVB_GPU_ON,
+	};
 	return 0;
 }
 
@@ -129,38 +152,55 @@ static int emu_device_open(struct cvb_gpu *gpu, const char *args, struct cvb_err
 		return r;
 	if (spec.clock == 1)
 		return cvb_virt_open(gpu, spec.sku, spec.cc == 1, &spec.virt, err);
-	struct emu_device *d = aligned_alloc(_Alignof(struct emu_device), sizeof(*d));
-
-	if (!d)
-		return cvb_err_set(err, -ENOMEM, "out of memory");
-	memset(d, 0, sizeof(*d));
-	d->sku = spec.sku;
-	d->cc = spec.cc == 1;
-	r = device_init(d, err);
-	if (r < 0) {
-		free(d);
-		return r;
-	}
-	gpu->priv = d;
-	gpu->clock = &cvb_clock_host;
-	gpu->emulated = true;
-	gpu->deterministic = false;
-	gpu->caps.flags = CVB_GPU_CAP_EVENTS | CVB_GPU_CAP_PINNED;
-	if (!d->cc)
-		gpu->caps.flags |= CVB_GPU_CAP_ASYNC_COPY;
-	gpu->caps.gemm_types = 1U << CVB_GPU_FP32 | 1U << CVB_GPU_FP64;
-	return 0;
+	return emu_device_new(gpu, spec.sku, spec.cc == 1, err);
 }
 
 static void emu_device_close(struct cvb_gpu *gpu)
 {
 	struct emu_device *d = emu_device_of(gpu);
 
-	emu_engine_done(&d->engine[0]);
-	emu_engine_done(&d->engine[1]);
+	while (atomic_load(&d->peer_copies)) /* the last step of one that is done */
+		sched_yield();
+	if (d->link)
+		emu_engine_done(d->link);
+	free(d->link);
+	cvb_mem_unmap(&d->scratch);
 	emu_signal_done(&d->signal);
 	pthread_mutex_destroy(&d->compute);
 	free(d);
+}
+
+/* ---- contexts ---- */
+
+static int emu_context_new(struct cvb_gpu_context *context, struct cvb_err *err)
+{
+	struct emu_device *d = emu_device_of(context->gpu);
+	struct emu_context *c = aligned_alloc(_Alignof(struct emu_context), sizeof(*c));
+	int r;
+
+	if (!c)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	memset(c, 0, sizeof(*c));
+	r = emu_engine_init(&c->engine[0], CVB_GPU_H2D, d->cc, &d->cpus, &d->probe, err);
+	if (r == 0) {
+		r = emu_engine_init(&c->engine[1], CVB_GPU_D2H, d->cc, &d->cpus, &d->probe, err);
+		if (r < 0)
+			emu_engine_done(&c->engine[0]);
+	}
+	if (r < 0)
+		free(c);
+	else
+		context->priv = c;
+	return r;
+}
+
+static void emu_context_free(struct cvb_gpu_context *context)
+{
+	struct emu_context *c = context->priv;
+
+	emu_engine_done(&c->engine[0]);
+	emu_engine_done(&c->engine[1]);
+	free(c);
 }
 
 static int emu_describe(const struct cvb_gpu *gpu, json_t *into)
@@ -172,8 +212,9 @@ static int emu_describe(const struct cvb_gpu *gpu, json_t *into)
 	json_t *libraries = json_pack("{s:s,s:s?}", "openssl", OpenSSL_version(OPENSSL_VERSION),
 				      "openblas", blas);
 	json_t *staging =
-		json_pack("{s:s,s:I,s:I}", "memory", d->cc ? "shared" : "pinned", "chunk_bytes",
-			  (json_int_t)EMU_CHUNK_BYTES, "slots", (json_int_t)EMU_SLOTS);
+		json_pack("{s:s,s:I,s:I,s:I}", "memory", d->cc ? "shared" : "pinned", "chunk_bytes",
+			  (json_int_t)EMU_CHUNK_BYTES, "slots", (json_int_t)EMU_SLOTS,
+			  "pinned_limit_bytes", (json_int_t)d->pinned_limit_bytes);
 
 	/* each call takes its value over, also when it fails */
 	int r = json_object_set_new(into, "sku", json_string(d->sku));
@@ -201,27 +242,66 @@ static int emu_cc_state(struct cvb_gpu *gpu, struct cvb_gpu_cc *ret, struct cvb_
 
 /* ---- memory ---- */
 
-static int emu_alloc(struct cvb_gpu_buf *buf, struct cvb_err *err)
+/* Take from the pool of pinned memory, or give back. */
+static int pinned_take(struct emu_device *d, uint64_t bytes, struct cvb_err *err)
 {
-	struct emu_buf *b = calloc(1, sizeof(*b));
+	uint64_t used = atomic_load(&d->pinned_bytes);
 
-	if (!b)
-		return cvb_err_set(err, -ENOMEM, "out of memory");
+	do {
+		if (bytes > d->pinned_limit_bytes - used)
+			return cvb_err_set(err, -ENOMEM,
+					   "the pool of pinned memory holds %" PRIu64
+					   " MiB, %" PRIu64 " of them are in use",
+					   d->pinned_limit_bytes >> 20, used >> 20);
+	} while (!atomic_compare_exchange_weak(&d->pinned_bytes, &used, used + bytes));
+	return 0;
+}
+
+static void pinned_give(struct emu_device *d, uint64_t bytes)
+{
+	atomic_fetch_sub(&d->pinned_bytes, bytes);
+}
+
+/* Map what a buffer consists of; on failure nothing is left. */
+static int buf_map(struct cvb_gpu_buf *buf, struct cvb_err *err)
+{
+	struct emu_buf *b = buf->priv;
 	/* drivers map their own memory with large pages; what a program mallocs rarely has them */
 	bool pageable = buf->kind == CVB_GPU_HOST_PAGEABLE;
 	int r = cvb_mem_map(&b->mem, buf->bytes, pageable ? CVB_PAGES_4K : CVB_PAGES_THP,
 			    /* numa_node= */ -1, err);
 
+	if (r < 0)
+		return r;
+	if (buf->kind == CVB_GPU_MANAGED)
+		r = emu_managed_alloc(buf, err);
 	if (r < 0) {
-		free(b);
+		cvb_mem_unmap(&b->mem);
 		return r;
 	}
 	if (!pageable)
 		cvb_mem_touch(&b->mem, 0, b->mem.bytes);
 	if (buf->kind != CVB_GPU_DEVICE)
 		buf->host = b->mem.p;
-	buf->priv = b;
 	return 0;
+}
+
+static int emu_alloc(struct cvb_gpu_buf *buf, struct cvb_err *err)
+{
+	struct emu_device *d = emu_device_of(buf->gpu);
+	bool pinned = buf->kind == CVB_GPU_HOST_PINNED;
+	int r = pinned ? pinned_take(d, buf->bytes, err) : 0;
+
+	if (r < 0)
+		return r;
+	buf->priv = calloc(1, sizeof(struct emu_buf));
+	r = buf->priv ? buf_map(buf, err) : cvb_err_set(err, -ENOMEM, "out of memory");
+	if (r < 0) {
+		free(buf->priv);
+		if (pinned)
+			pinned_give(d, buf->bytes);
+	}
+	return r;
 }
 
 static bool is_unused(void *arg)
@@ -231,11 +311,20 @@ static bool is_unused(void *arg)
 	return atomic_load(&b->uses) == 0;
 }
 
+void emu_buf_wait_unused(struct cvb_gpu_buf *buf)
+{
+	emu_wait(&emu_device_of(buf->gpu)->signal, is_unused, emu_buf_of(buf));
+}
+
 static void emu_free(struct cvb_gpu_buf *buf)
 {
 	struct emu_buf *b = emu_buf_of(buf);
 
-	emu_wait(&emu_device_of(buf->gpu)->signal, is_unused, b);
+	emu_buf_wait_unused(buf);
+	if (buf->kind == CVB_GPU_MANAGED)
+		emu_managed_free(buf);
+	if (buf->kind == CVB_GPU_HOST_PINNED)
+		pinned_give(emu_device_of(buf->gpu), buf->bytes);
 	cvb_mem_unmap(&b->mem);
 	free(b);
 }
@@ -245,8 +334,10 @@ void emu_buf_hold(struct cvb_gpu_buf *buf)
 	atomic_fetch_add(&emu_buf_of(buf)->uses, 1);
 }
 
-void emu_buf_drop(struct emu_device *d, struct cvb_gpu_buf *buf)
+void emu_buf_drop(struct cvb_gpu_buf *buf)
 {
+	struct emu_device *d = emu_device_of(buf->gpu);
+
 	/* after this the buffer may be gone; the device's signal is not */
 	atomic_fetch_sub(&emu_buf_of(buf)->uses, 1);
 	emu_wake(&d->signal);
@@ -261,6 +352,10 @@ static const struct cvb_gpu_backend emu_backend = {
 	.close = emu_device_close,
 	.describe = emu_describe,
 	.cc_state = emu_cc_state,
+	.context_new = emu_context_new,
+	.context_free = emu_context_free,
+	.peer_open = emu_peer_open,
+	.peer_copy_async = emu_peer_copy_async,
 	.alloc = emu_alloc,
 	.free = emu_free,
 	.stream_new = emu_stream_new,
@@ -268,6 +363,11 @@ static const struct cvb_gpu_backend emu_backend = {
 	.copy_async = emu_copy_async,
 	.memset_async = emu_memset_async,
 	.gemm_async = emu_gemm_async,
+	.launch_async = emu_launch_async,
+	.managed_touch = emu_managed_touch,
+	.graph_new = emu_graph_new,
+	.graph_free = emu_graph_free,
+	.graph_launch = emu_graph_launch,
 	.sync = emu_sync,
 	.event_new = emu_event_new,
 	.event_free = emu_event_free,
@@ -283,8 +383,10 @@ const void *emu_bounce(const struct cvb_gpu *gpu, enum cvb_gpu_dir dir, size_t *
 {
 	if (gpu->backend != &emu_backend || dir == CVB_GPU_D2D)
 		return NULL;
+	struct emu_context *c = gpu->primary.priv;
+
 	*ret_bytes = EMU_SLOTS * sizeof(struct emu_slot);
-	return emu_device_of(gpu)->engine[dir].bounce;
+	return c->engine[dir].bounce;
 }
 
 void emu_set_probe(struct cvb_gpu *gpu, const struct emu_probe *probe)

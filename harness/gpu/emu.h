@@ -2,20 +2,30 @@
 /*
  * The emulated GPU, from inside.  Included by its own files and by its tests.
  *
- * What is emulated, and nothing else (docs/bench/gpu.copy.md tells it to users):
+ * What is emulated, and nothing else (docs/gpu-confidential.md tells it to users):
  *
- *   stream       a worker thread that runs a FIFO of tasks (emu_stream.c)
- *   copy engine  one for each direction: a thread, a ring of slots and a lock, so that the copies
- *                of one direction run one after the other (emu_engine.c)
+ *   context      a pair of copy engines with keys of their own (emu_engine.c): copies of one
+ *                direction in one context run one after the other, those of two contexts at once
+ *   stream       a worker thread that runs a FIFO of tasks (emu_stream.c).  With cc=on each task
+ *                crosses to it sealed, in shared memory, and is run from what was opened there
+ *   copy engine  one for each direction: a thread, a ring of slots and a lock
  *   pinned copy  cc=off: the stream's thread takes the engine and copies, one memcpy
- *   staged copy  pageable memory, or any with cc=on: the calling thread and the copy engine work at
- *                the same time on the two ends of the ring, chunk by chunk; the call blocks
+ *   staged copy  pageable memory, or any with cc=on: the calling thread and the copy engine work on
+ *                the two ends of the ring, chunk by chunk; the call blocks
  *   the ring     cc=off: pinned staging memory, plain chunks.  cc=on: a bounce buffer in shared
- *                memory that holds AES-256-GCM ciphertext and tags only; the caller encrypts what
- *                goes to the device and decrypts what comes from it, the engine does the reverse
- *   gemm         OpenBLAS on all CPUs (emu_blas.c), one product at a time
+ *                memory that holds AES-256-GCM ciphertext and tags only.  The caller encrypts into
+ *                private memory and then copies the ciphertext into the slot, or copies it out of
+ *                the slot and then decrypts: one after the other, as a confidential GPU's driver
+ *                does; the engine does its side at the same time
+ *   kernels      loops over real memory on the stream's thread (emu_kernel.c)
+ *   gemm         OpenBLAS on all CPUs (emu_blas.c), one product at a time; formats that it lacks
+ *                are widened and the result is rounded (emu_types.c)
+ *   pinned pool  half of this machine's memory at most, for all contexts of a device together
+ *   managed      memory on both sides and a state for each page of 4 KiB (emu_managed.c)
+ *   peer         a second device of this process; cc=on: its link is encrypted (emu_peer.c)
  *
- * Nothing here sleeps to look slow: times are those of the work on this machine.
+ * Nothing here sleeps to look slow: times are those of the work on this machine.  The one thing
+ * that takes the time it is told to is the kernel made for that, CVB_GPU_KERNEL_SPIN.
  */
 #ifndef CVB_GPU_EMU_H
 #define CVB_GPU_EMU_H
@@ -28,21 +38,32 @@
 #include <stdatomic.h>
 
 /*
- * Together 2 MiB, more than a core's own cache: a ring that fits into the producer's L2 is slower
- * by 15 to 25 %, because every line is then fetched from there, dirty, by the other core.  Smaller
+ * Together 16 MiB, much more than a core's own cache, so that the copy into or out of the shared
+ * slots runs at about the rate of a large memcpy.  It would be several times as fast in a ring that
+ * stays in the cache, which the staging memory of a driver (64 MiB and more) does not.  Smaller
  * chunks pay more for their IV and tag, larger ones fill the pipeline later.
  */
-#define EMU_CHUNK_BYTES ((size_t)64 * 1024)
-#define EMU_SLOTS	32
+#define EMU_CHUNK_BYTES ((size_t)256 * 1024)
+#define EMU_SLOTS	64
+#define EMU_PAGE_BYTES	((size_t)4096) /* of managed memory: each is a message of its own */
+#define EMU_SLOT_TAGS	(EMU_CHUNK_BYTES / EMU_PAGE_BYTES)
 #define EMU_TASKS	1024 /* a stream's queue; a full one blocks its submitter */
-#define EMU_TAG_BYTES	16
-#define EMU_KEY_BYTES	32
-#define EMU_IV_BYTES	12
+/*
+ * Contexts of a device at a time, the primary one included: the limit that NVIDIA's R550 release
+ * notes state for confidential mode.  With cc=off too, so that both arms of a comparison go equally
+ * far.  Each holds two rings.
+ */
+#define EMU_CONTEXTS 18
+/* What a submission seals: as long as the arguments and the descriptor of a launch. */
+#define EMU_DESCRIPTOR_BYTES 480
+#define EMU_TAG_BYTES	     16
+#define EMU_KEY_BYTES	     32
+#define EMU_IV_BYTES	     12
 
 /* ---- waiting ---- */
 
 /*
- * A condition to wait for: spins for a few microseconds, because the other side usually answers
+ * A condition to wait for: spins for part of a millisecond, because the other side usually answers
  * within one chunk, then sleeps.  The state itself lives in atomics that `ready` looks at; whoever
  * changes them calls emu_wake afterwards.
  */
@@ -83,8 +104,15 @@ CVB_MUST_CHECK int emu_open(struct emu_crypt *c, uint64_t number, uint8_t *dst, 
 /* A slot of the ring, in memory that the host may read and change at any time. */
 struct emu_slot {
 	uint8_t data[EMU_CHUNK_BYTES];
+	uint8_t tag[EMU_SLOT_TAGS][EMU_TAG_BYTES]; /* of each message; most copies use one */
+	uint8_t pad[4096 - EMU_SLOT_TAGS * EMU_TAG_BYTES]; /* keeps data page-aligned */
+};
+
+/* A submission, in memory that the host may read and change at any time. */
+struct emu_descriptor {
+	uint8_t data[EMU_DESCRIPTOR_BYTES];
 	uint8_t tag[EMU_TAG_BYTES];
-	uint8_t pad[4096 - EMU_TAG_BYTES]; /* keeps data page-aligned */
+	uint8_t pad[512 - EMU_DESCRIPTOR_BYTES - EMU_TAG_BYTES];
 };
 
 /*
@@ -93,6 +121,8 @@ struct emu_slot {
  */
 struct emu_probe {
 	void (*sealed)(void *arg, enum cvb_gpu_dir dir, struct emu_slot *slot, size_t bytes);
+	/* the same for a task that is being submitted; `plain` is what was sealed */
+	void (*submitted)(void *arg, struct emu_descriptor *descriptor, const uint8_t *plain);
 	void *arg;
 };
 
@@ -100,12 +130,14 @@ struct emu_probe {
 struct emu_job {
 	uint8_t *device, *host;
 	size_t bytes, chunks;
+	size_t message_bytes; /* of what is sealed at once: a chunk or less */
 	bool encrypted;
-	uint64_t first_number; /* of its chunks */
+	uint64_t first_number; /* of its messages */
 };
 
 struct emu_engine {
 	enum cvb_gpu_dir dir;
+	const char *what;     /* "h2d", "d2h", "peer": for messages */
 	pthread_mutex_t busy; /* held during a whole copy */
 	struct emu_signal signal;
 	pthread_t thread;
@@ -115,6 +147,7 @@ struct emu_engine {
 
 	struct emu_slot *ring;	 /* EMU_SLOTS of it, private memory */
 	struct emu_slot *bounce; /* the same in shared memory; only with cc=on */
+	struct emu_slot *stage;	 /* the caller's ciphertext, private; NULL: none is used */
 	struct emu_crypt *crypt; /* only with cc=on */
 	const struct emu_probe *probe;
 	uint64_t next_number;
@@ -129,30 +162,51 @@ struct emu_engine {
 	atomic_bool quit;
 };
 
+/* `dir` D2D is a link between devices: nobody stages, and host means the sending device. */
 CVB_MUST_CHECK int emu_engine_init(struct emu_engine *e, enum cvb_gpu_dir dir, bool cc,
 				   const cpu_set_t *cpus, const struct emu_probe *probe,
 				   struct cvb_err *err);
 void emu_engine_done(struct emu_engine *e);
 
-/* Move through the ring; the calling thread does the host's side and returns when all is done. */
+/*
+ * Move through the ring; the calling thread does the host's side and returns when all is done.
+ * `message_bytes` divides EMU_CHUNK_BYTES: how much is sealed under one IV and tag.
+ */
 CVB_MUST_CHECK int emu_engine_staged(struct emu_engine *e, uint8_t *device, uint8_t *host,
-				     size_t bytes, struct cvb_err *err);
+				     size_t bytes, size_t message_bytes, struct cvb_err *err);
 
-/* ---- device, buffer ---- */
+/* ---- device, context, buffer ---- */
+
+struct emu_context {
+	struct emu_engine engine[2]; /* CVB_GPU_H2D, CVB_GPU_D2H */
+};
 
 struct emu_device {
 	const char *sku;
 	bool cc;
-	cpu_set_t cpus;		     /* where its threads may run */
-	struct emu_signal signal;    /* a buffer's last use ended */
-	pthread_mutex_t compute;     /* one gemm at a time */
-	struct emu_engine engine[2]; /* CVB_GPU_H2D, CVB_GPU_D2H */
+	cpu_set_t cpus;		       /* where its threads may run */
+	struct emu_signal signal;      /* a buffer's last use ended */
+	pthread_mutex_t compute;       /* one gemm at a time */
+	struct cvb_mem scratch;	       /* its widened matrices */
+	uint64_t pinned_limit_bytes;   /* of the pool of pinned memory */
+	_Atomic uint64_t pinned_bytes; /* of it in use */
+	struct emu_engine *link; /* to its peer, only with cc=on; of the device that opened it */
+	atomic_uint peer_copies; /* in flight that use its buffers */
 	struct emu_probe probe;
 };
 
+/* Where a page of managed memory is: in one place, never in two. */
+enum emu_place {
+	EMU_ON_HOST,
+	EMU_ON_DEVICE,
+};
+
 struct emu_buf {
-	struct cvb_mem mem;
-	atomic_uint uses; /* tasks in flight */
+	struct cvb_mem mem;    /* what its host address or, without one, the device sees */
+	struct cvb_mem device; /* MANAGED: the device's own memory for it */
+	uint8_t *place;	       /* MANAGED: enum emu_place of each page */
+	pthread_mutex_t lock;  /* MANAGED: guards place */
+	atomic_uint uses;      /* tasks in flight */
 };
 
 static inline struct emu_device *emu_device_of(const struct cvb_gpu *gpu)
@@ -165,19 +219,68 @@ static inline struct emu_buf *emu_buf_of(const struct cvb_gpu_buf *buf)
 	return buf->priv;
 }
 
+/* Where work on the device finds it. */
 static inline uint8_t *emu_buf_ptr(const struct cvb_gpu_buf *buf, size_t offset)
 {
-	return (uint8_t *)emu_buf_of(buf)->mem.p + offset;
+	const struct emu_buf *b = emu_buf_of(buf);
+
+	return (uint8_t *)(buf->kind == CVB_GPU_MANAGED ? b->device.p : b->mem.p) + offset;
 }
 
 void emu_buf_hold(struct cvb_gpu_buf *buf);
-void emu_buf_drop(struct emu_device *d, struct cvb_gpu_buf *buf);
+void emu_buf_drop(struct cvb_gpu_buf *buf);
+void emu_buf_wait_unused(struct cvb_gpu_buf *buf);
 
-/* For tests: the bounce buffer of a direction; NULL with cc=off or for another backend's device. */
+/* An emulated device without a context, for `gpu` and for its peer. */
+CVB_MUST_CHECK int emu_device_new(struct cvb_gpu *gpu, const char *sku, bool cc,
+				  struct cvb_err *err);
+
+/* For tests: the bounce buffer of a direction of the primary context; NULL with cc=off or for
+ * another backend's device. */
 const void *emu_bounce(const struct cvb_gpu *gpu, enum cvb_gpu_dir dir, size_t *ret_bytes);
 
-/* For tests: what to call for sealed chunks.  Only while no copy is in flight. */
+/* For tests: what to call for what was sealed.  Only while nothing is in flight. */
 void emu_set_probe(struct cvb_gpu *gpu, const struct emu_probe *probe);
+
+/* ---- emu_managed.c ---- */
+
+CVB_MUST_CHECK int emu_managed_alloc(struct cvb_gpu_buf *buf, struct cvb_err *err);
+void emu_managed_free(struct cvb_gpu_buf *buf);
+int emu_managed_touch(struct cvb_gpu_buf *buf, size_t offset_bytes, size_t bytes,
+		      struct cvb_err *err);
+
+/* Bring a range of any buffer to where the device finds it: moves pages of MANAGED memory. */
+CVB_MUST_CHECK int emu_to_device(struct cvb_gpu_buf *buf, size_t offset, size_t bytes,
+				 struct cvb_err *err);
+
+/* ---- emu_op.c: the operations that a stream or a graph holds ---- */
+
+void emu_op_hold(const struct cvb_gpu_op *op);
+void emu_op_drop(const struct cvb_gpu_op *op);
+
+/* Do it, on the calling thread. */
+CVB_MUST_CHECK int emu_op_run(const struct cvb_gpu_op *op, struct cvb_err *err);
+
+struct emu_graph; /* its buffers, and how many launches are in flight */
+
+int emu_graph_new(struct cvb_gpu_graph *graph, struct cvb_err *err);
+void emu_graph_free(struct cvb_gpu_graph *graph);
+void emu_graph_hold(struct cvb_gpu_graph *graph);
+void emu_graph_drop(struct cvb_gpu_graph *graph);
+CVB_MUST_CHECK int emu_graph_run(const struct cvb_gpu_graph *graph, struct cvb_err *err);
+
+/* ---- emu_kernel.c ---- */
+
+/* Run a checked kernel on the calling thread; its buffers are on the device. */
+void emu_kernel_run(const struct cvb_gpu_launch *launch);
+
+/* ---- emu_peer.c ---- */
+
+int emu_peer_open(struct cvb_gpu *gpu, struct cvb_gpu *peer, struct cvb_err *err);
+void emu_peer_hold(const struct cvb_gpu_copy *copy);
+void emu_peer_drop(const struct cvb_gpu_copy *copy);
+/* The copy itself, on a stream's thread. */
+CVB_MUST_CHECK int emu_peer_run(const struct cvb_gpu_copy *copy, struct cvb_err *err);
 
 /* ---- hooks of emu_stream.c ---- */
 
@@ -189,6 +292,12 @@ int emu_memset_async(struct cvb_gpu_stream *stream, struct cvb_gpu_buf *dst, siz
 		     int value, size_t bytes, struct cvb_err *err);
 int emu_gemm_async(struct cvb_gpu_stream *stream, const struct cvb_gpu_gemm *gemm,
 		   struct cvb_err *err);
+int emu_launch_async(struct cvb_gpu_stream *stream, const struct cvb_gpu_launch *launch,
+		     struct cvb_err *err);
+int emu_graph_launch(struct cvb_gpu_graph *graph, struct cvb_gpu_stream *stream,
+		     struct cvb_err *err);
+int emu_peer_copy_async(struct cvb_gpu_stream *stream, const struct cvb_gpu_copy *copy,
+			struct cvb_err *err);
 int emu_sync(struct cvb_gpu_stream *stream, struct cvb_err *err);
 
 /* ---- hooks of emu_event.c ---- */
@@ -209,8 +318,8 @@ void emu_event_run_record(struct emu_event *e, uint64_t record);
 void emu_event_run_wait(struct emu_event *e, uint64_t record);
 
 /* Queue such a task. */
-void emu_stream_push_event(struct cvb_gpu_stream *stream, struct emu_event *e, bool is_record,
-			   uint64_t record);
+CVB_MUST_CHECK int emu_stream_push_event(struct cvb_gpu_stream *stream, struct emu_event *e,
+					 bool is_record, uint64_t record, struct cvb_err *err);
 
 /* ---- emu_blas.c ---- */
 
@@ -220,11 +329,28 @@ void emu_stream_push_event(struct cvb_gpu_stream *stream, struct emu_event *e, b
  */
 CVB_MUST_CHECK int emu_blas_load(const cpu_set_t *cpus, struct cvb_err *err);
 
+/* May the product be submitted?  Loads the library. */
+CVB_MUST_CHECK int emu_blas_check(const struct emu_device *d, const struct cvb_gpu_gemm *gemm,
+				  struct cvb_err *err);
+
 /* The configuration text of the loaded library, NULL if it was not loaded. */
 const char *emu_blas_config(void);
 
-/* The product, now, on this thread and the library's.  Loaded before; checked arguments. */
-void emu_blas_gemm(const struct cvb_gpu_gemm *gemm);
+/*
+ * The product, now, on this thread and the library's, under d->compute.  Loaded before; checked
+ * arguments.  Types that the library lacks are widened first and the result is rounded to them;
+ * -ENOMEM when there is no room for that.
+ */
+CVB_MUST_CHECK int emu_blas_gemm(struct emu_device *d, const struct cvb_gpu_gemm *gemm,
+				 struct cvb_err *err);
+
+/* ---- emu_types.c ---- */
+
+/* TF32, BF16, FP16 and FP8; a TF32 matrix is rounded as it is loaded and stored as it is. */
+void emu_type_load(enum cvb_gpu_type type, float *dst, const void *src, size_t n);
+void emu_type_store(enum cvb_gpu_type type, void *dst, const float *src, size_t n);
+void emu_int8_load(double *dst, const int8_t *src, size_t n);
+void emu_int8_store(int8_t *dst, const double *src, size_t n);
 
 /* ---- sku.c ---- */
 

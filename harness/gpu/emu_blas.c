@@ -8,6 +8,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <limits.h>
 
 /* From the CBLAS interface of OpenBLAS built with 32-bit integers, as libopenblas.so.0 is. */
 #define CBLAS_ROW_MAJOR 101
@@ -71,6 +72,13 @@ int emu_blas_load(const cpu_set_t *cpus, struct cvb_err *err)
 	return r;
 }
 
+int emu_blas_check(const struct emu_device *d, const struct cvb_gpu_gemm *g, struct cvb_err *err)
+{
+	if (g->m > INT_MAX || g->n > INT_MAX || g->k > INT_MAX)
+		return cvb_err_set(err, -EINVAL, "gemm: a dimension is larger than %d", INT_MAX);
+	return emu_blas_load(&d->cpus, err);
+}
+
 const char *emu_blas_config(void)
 {
 	pthread_mutex_lock(&blas.lock);
@@ -80,15 +88,84 @@ const char *emu_blas_config(void)
 	return config;
 }
 
-void emu_blas_gemm(const struct cvb_gpu_gemm *g)
+static void sgemm(const struct cvb_gpu_gemm *g, const float *a, const float *b, float *c)
 {
 	int m = (int)g->m, n = (int)g->n, k = (int)g->k;
+
+	blas.sgemm(CBLAS_ROW_MAJOR, CBLAS_NO_TRANS, CBLAS_NO_TRANS, m, n, k, (float)g->alpha, a, k,
+		   b, n, (float)g->beta, c, n);
+}
+
+static void dgemm(const struct cvb_gpu_gemm *g, const double *a, const double *b, double *c)
+{
+	int m = (int)g->m, n = (int)g->n, k = (int)g->k;
+
+	blas.dgemm(CBLAS_ROW_MAJOR, CBLAS_NO_TRANS, CBLAS_NO_TRANS, m, n, k, g->alpha, a, k, b, n,
+		   g->beta, c, n);
+}
+
+/* Room for the three matrices in a wider format; kept, for the next product needs it too. */
+static void *scratch(struct emu_device *d, size_t bytes, struct cvb_err *err)
+{
+	if (d->scratch.bytes >= bytes)
+		return d->scratch.p;
+	cvb_mem_unmap(&d->scratch);
+	d->scratch = (struct cvb_mem){0};
+	return cvb_mem_map(&d->scratch, bytes, CVB_PAGES_THP, /* numa_node= */ -1, err) < 0
+		       ? NULL
+		       : d->scratch.p;
+}
+
+/* fp8, fp16, bf16 and tf32 are exact in a float, as their products are; sums are float's. */
+static int gemm_in_float(struct emu_device *d, const struct cvb_gpu_gemm *g, struct cvb_err *err)
+{
+	size_t na = (size_t)g->m * g->k, nb = (size_t)g->k * g->n, nc = (size_t)g->m * g->n;
+	float *a = scratch(d, (na + nb + nc) * sizeof(float), err), *b, *c;
+
+	if (!a)
+		return -ENOMEM;
+	b = a + na;
+	c = b + nb;
+	emu_type_load(g->type, a, emu_buf_ptr(g->a, 0), na);
+	emu_type_load(g->type, b, emu_buf_ptr(g->b, 0), nb);
+	if (g->type == CVB_GPU_TF32) /* C is a plain float matrix */
+		c = (float *)(void *)emu_buf_ptr(g->c, 0);
+	else if (g->beta != 0)
+		emu_type_load(g->type, c, emu_buf_ptr(g->c, 0), nc);
+	sgemm(g, a, b, c);
+	if (g->type != CVB_GPU_TF32)
+		emu_type_store(g->type, emu_buf_ptr(g->c, 0), c, nc);
+	return 0;
+}
+
+/* Sums of products of int8 are exact in a double up to k of 2^39. */
+static int gemm_int8(struct emu_device *d, const struct cvb_gpu_gemm *g, struct cvb_err *err)
+{
+	size_t na = (size_t)g->m * g->k, nb = (size_t)g->k * g->n, nc = (size_t)g->m * g->n;
+	double *a = scratch(d, (na + nb + nc) * sizeof(double), err), *b, *c;
+
+	if (!a)
+		return -ENOMEM;
+	b = a + na;
+	c = b + nb;
+	emu_int8_load(a, (int8_t *)emu_buf_ptr(g->a, 0), na);
+	emu_int8_load(b, (int8_t *)emu_buf_ptr(g->b, 0), nb);
+	if (g->beta != 0)
+		emu_int8_load(c, (int8_t *)emu_buf_ptr(g->c, 0), nc);
+	dgemm(g, a, b, c);
+	emu_int8_store((int8_t *)emu_buf_ptr(g->c, 0), c, nc);
+	return 0;
+}
+
+int emu_blas_gemm(struct emu_device *d, const struct cvb_gpu_gemm *g, struct cvb_err *err)
+{
 	void *a = emu_buf_ptr(g->a, 0), *b = emu_buf_ptr(g->b, 0), *c = emu_buf_ptr(g->c, 0);
 
 	if (g->type == CVB_GPU_FP32)
-		blas.sgemm(CBLAS_ROW_MAJOR, CBLAS_NO_TRANS, CBLAS_NO_TRANS, m, n, k,
-			   (float)g->alpha, a, k, b, n, (float)g->beta, c, n);
+		sgemm(g, a, b, c);
+	else if (g->type == CVB_GPU_FP64)
+		dgemm(g, a, b, c);
 	else
-		blas.dgemm(CBLAS_ROW_MAJOR, CBLAS_NO_TRANS, CBLAS_NO_TRANS, m, n, k, g->alpha, a, k,
-			   b, n, g->beta, c, n);
+		return g->type == CVB_GPU_INT8 ? gemm_int8(d, g, err) : gemm_in_float(d, g, err);
+	return 0;
 }

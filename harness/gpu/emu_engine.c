@@ -3,10 +3,16 @@
  * Copy engines: a ring of slots with a producer at one end and a consumer at the other.
  *
  * Host to device, the calling thread produces and the engine's thread consumes; device to host, the
- * reverse.  The ring fits into the last cache, so that a chunk crosses memory once on each side.
+ * reverse.
+ *
+ * With cc=on the caller never computes on shared memory: it seals into the private `stage` and
+ * copies that into the slot, or copies the slot into `stage` and opens that.  So its two steps add
+ * up, and a host that changes a slot while it is in use gains nothing: what was checked is what is
+ * used.
  */
 #include "core/util.h"
 #include "gpu/emu.h"
+#include "measure/memory.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -19,7 +25,12 @@ _Static_assert(sizeof(struct emu_slot) % 4096 == 0, "slots begin on a page");
 
 /* ---- waiting ---- */
 
-#define SPINS 1500 /* about 20 to 50 us */
+/*
+ * Longer than either end takes for a chunk, also at 1 GB/s: to be woken up costs a guest as much as
+ * the chunk itself.
+ */
+#define SPIN_NS	   300000
+#define SPIN_CHECK 32 /* looks at the state for one look at the clock */
 
 void emu_signal_init(struct emu_signal *s)
 {
@@ -56,13 +67,27 @@ static inline void relax(void)
 #endif
 }
 
+static atomic_bool may_spin; /* on one CPU the other side could not run meanwhile */
+
+/* Wait awake for a while. */
+static bool spin(bool (*ready)(void *arg), void *arg)
+{
+	if (ready(arg))
+		return true;
+	for (uint64_t end = cvb_now_ns() + SPIN_NS; atomic_load(&may_spin) && cvb_now_ns() < end;) {
+		for (int i = 0; i < SPIN_CHECK; i++) {
+			if (ready(arg))
+				return true;
+			relax();
+		}
+	}
+	return false;
+}
+
 void emu_wait(struct emu_signal *s, bool (*ready)(void *arg), void *arg)
 {
-	for (int i = 0; i < SPINS; i++) {
-		if (ready(arg))
-			return;
-		relax();
-	}
+	if (spin(ready, arg))
+		return;
 	pthread_mutex_lock(&s->lock);
 	atomic_fetch_add(&s->sleepers, 1);
 	while (!ready(arg))
@@ -77,6 +102,7 @@ int emu_thread_start(pthread_t *ret, const cpu_set_t *cpus, void *(*run)(void *)
 	pthread_attr_t attr;
 	int r = pthread_attr_init(&attr);
 
+	atomic_store(&may_spin, CPU_COUNT(cpus) > 1);
 	if (r == 0) {
 		r = pthread_attr_setaffinity_np(&attr, sizeof(*cpus), cpus);
 		if (r == 0)
@@ -122,23 +148,63 @@ static bool slot_is_full(void *arg)
 	return atomic_load(&e->produced) != atomic_load(&e->consumed) || atomic_load(&e->failed);
 }
 
-static void produce(struct emu_engine *e, const uint8_t *src)
+/* Seal or open a chunk message by message. */
+static int crypt_chunk(struct emu_engine *e, size_t chunk, struct emu_slot *slot, uint8_t *plain,
+		       bool seal)
+{
+	const struct emu_job *j = &e->job;
+	size_t n = chunk_bytes(j, chunk), each = j->message_bytes;
+	uint64_t number = j->first_number + chunk * (EMU_CHUNK_BYTES / each);
+	int r = 0;
+
+	for (size_t at = 0, i = 0; at < n && r == 0; at += each, i++) {
+		size_t bytes = cvb_min(each, n - at);
+
+		r = seal ? emu_seal(e->crypt, number + i, slot->data + at, slot->tag[i], plain + at,
+				    bytes)
+			 : emu_open(e->crypt, number + i, plain + at, slot->tag[i], slot->data + at,
+				    bytes);
+	}
+	return r;
+}
+
+/* Ciphertext and tags, between private and shared memory. */
+static void copy_slot(const struct emu_engine *e, struct emu_slot *dst, const struct emu_slot *src,
+		      size_t bytes)
+{
+	size_t messages = (bytes + e->job.message_bytes - 1) / e->job.message_bytes;
+
+	memcpy(dst->data, src->data, bytes);
+	memcpy(dst->tag, src->tag, messages * EMU_TAG_BYTES);
+}
+
+/* The side that the thread which asked for the copy is on; only that one stages. */
+static bool caller_produces(const struct emu_engine *e)
+{
+	return e->dir != CVB_GPU_D2H;
+}
+
+static void produce(struct emu_engine *e, uint8_t *src, struct emu_slot *stage)
 {
 	const struct emu_job *j = &e->job;
 
 	for (size_t i = 0; i < j->chunks; i++) {
 		struct emu_slot *slot = slot_of(e, i);
+		uint8_t *from = src + i * EMU_CHUNK_BYTES;
 		size_t n = chunk_bytes(j, i);
 		int r = 0;
 
+		if (stage)
+			r = crypt_chunk(e, i, stage, from, /* seal= */ true);
 		emu_wait(&e->signal, slot_is_free, e);
 		if (atomic_load(&e->failed))
 			return;
-		if (j->encrypted)
-			r = emu_seal(e->crypt, j->first_number + i, slot->data, slot->tag,
-				     src + i * EMU_CHUNK_BYTES, n);
-		else
-			memcpy(slot->data, src + i * EMU_CHUNK_BYTES, n);
+		if (!j->encrypted)
+			memcpy(slot->data, from, n);
+		else if (!stage)
+			r = crypt_chunk(e, i, slot, from, /* seal= */ true);
+		else if (r == 0)
+			copy_slot(e, slot, stage, n);
 		if (r < 0) {
 			fail(e, i, r);
 			return;
@@ -150,29 +216,42 @@ static void produce(struct emu_engine *e, const uint8_t *src)
 	}
 }
 
-static void consume(struct emu_engine *e, uint8_t *dst)
+/* The slot is read: the other side may fill it again. */
+static void release(struct emu_engine *e, size_t chunk)
+{
+	atomic_store(&e->consumed, chunk + 1);
+	emu_wake(&e->signal);
+}
+
+static void consume(struct emu_engine *e, uint8_t *dst, struct emu_slot *stage)
 {
 	const struct emu_job *j = &e->job;
 
 	for (size_t i = 0; i < j->chunks; i++) {
 		struct emu_slot *slot = slot_of(e, i);
+		uint8_t *to = dst + i * EMU_CHUNK_BYTES;
 		size_t n = chunk_bytes(j, i);
 		int r = 0;
 
 		emu_wait(&e->signal, slot_is_full, e);
 		if (atomic_load(&e->failed))
 			return;
-		if (j->encrypted)
-			r = emu_open(e->crypt, j->first_number + i, dst + i * EMU_CHUNK_BYTES,
-				     slot->tag, slot->data, n);
+		if (!j->encrypted)
+			memcpy(to, slot->data, n);
+		else if (!stage)
+			r = crypt_chunk(e, i, slot, to, /* seal= */ false);
 		else
-			memcpy(dst + i * EMU_CHUNK_BYTES, slot->data, n);
+			copy_slot(e, stage, slot, n);
+		if (stage) {
+			release(e, i);
+			r = crypt_chunk(e, i, stage, to, /* seal= */ false);
+		}
 		if (r < 0) {
 			fail(e, i, r);
 			return;
 		}
-		atomic_store(&e->consumed, i + 1);
-		emu_wake(&e->signal);
+		if (!stage)
+			release(e, i);
 	}
 }
 
@@ -200,10 +279,10 @@ static void *engine_main(void *arg)
 		emu_wait(&e->signal, has_job, e);
 		if (job_is_done(e))
 			return NULL; /* nothing left: it was `quit` */
-		if (e->dir == CVB_GPU_H2D)
-			consume(e, e->job.device);
+		if (caller_produces(e))
+			consume(e, e->job.device, NULL);
 		else
-			produce(e, e->job.device);
+			produce(e, e->job.device, NULL);
 		atomic_fetch_add(&e->finished, 1);
 		emu_wake(&e->signal);
 	}
@@ -227,7 +306,7 @@ static void keep_off_caller(struct emu_engine *e)
 }
 
 int emu_engine_staged(struct emu_engine *e, uint8_t *device, uint8_t *host, size_t bytes,
-		      struct cvb_err *err)
+		      size_t message_bytes, struct cvb_err *err)
 {
 	size_t chunks = (bytes + EMU_CHUNK_BYTES - 1) / EMU_CHUNK_BYTES;
 
@@ -238,20 +317,21 @@ int emu_engine_staged(struct emu_engine *e, uint8_t *device, uint8_t *host, size
 		.host = host,
 		.bytes = bytes,
 		.chunks = chunks,
+		.message_bytes = message_bytes,
 		.encrypted = e->crypt != NULL,
 		.first_number = e->next_number,
 	};
 	/* also after a failure: a number that might have been used is never used again */
-	e->next_number += chunks;
+	e->next_number += chunks * (EMU_CHUNK_BYTES / message_bytes);
 	atomic_store(&e->produced, 0);
 	atomic_store(&e->consumed, 0);
 	atomic_store(&e->failed, 0);
 	atomic_fetch_add(&e->submitted, 1);
 	emu_wake(&e->signal);
-	if (e->dir == CVB_GPU_H2D)
-		produce(e, host);
+	if (caller_produces(e))
+		produce(e, host, e->stage);
 	else
-		consume(e, host);
+		consume(e, host, e->stage);
 	emu_wait(&e->signal, job_is_done, e);
 
 	int r = atomic_load(&e->failed);
@@ -260,26 +340,48 @@ int emu_engine_staged(struct emu_engine *e, uint8_t *device, uint8_t *host, size
 	pthread_mutex_unlock(&e->busy);
 	if (r == -EBADMSG)
 		return cvb_err_set(err, r, "tag check failed in chunk %zu of %zu of a copy %s",
-				   chunk, chunks, cvb_gpu_dir_text(e->dir));
+				   chunk, chunks, e->what);
 	if (r < 0)
 		return cvb_err_set(err, r, "OpenSSL failed in chunk %zu of %zu of a copy %s", chunk,
-				   chunks, cvb_gpu_dir_text(e->dir));
+				   chunks, e->what);
 	return 0;
 }
 
 /* ---- life ---- */
 
-static struct emu_slot *map_ring(int flags, struct cvb_err *err)
+static struct emu_slot *map_slots(size_t bytes, int flags, struct cvb_err *err)
 {
-	void *p = mmap(NULL, RING_BYTES, PROT_READ | PROT_WRITE,
-		       flags | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	uint64_t available = cvb_mem_available_bytes();
+	void *p = MAP_FAILED;
 
+	if (available &&
+	    available < bytes) /* asked first: populating would summon the OOM killer */
+		errno = ENOMEM;
+	else
+		p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS | MAP_POPULATE,
+			 -1, 0);
 	if (p == MAP_FAILED) {
-		cvb_err_set(err, -errno, "cannot map %zu KiB of staging memory: %s",
-			    RING_BYTES / 1024, strerror(errno));
+		cvb_err_set(err, -errno, "cannot map %zu KiB of staging memory: %s", bytes / 1024,
+			    strerror(errno));
 		return NULL;
 	}
 	return p;
+}
+
+static int map_memory(struct emu_engine *e, bool cc, struct cvb_err *err)
+{
+	bool is_link = e->dir == CVB_GPU_D2D;
+
+	/* with cc=on there is no private ring: nothing could cross in clear */
+	if (cc)
+		e->bounce = map_slots(RING_BYTES, MAP_SHARED, err);
+	else
+		e->ring = map_slots(RING_BYTES, MAP_PRIVATE, err);
+	if (!e->bounce && !e->ring)
+		return -ENOMEM;
+	if (cc && !is_link)
+		e->stage = map_slots(sizeof(*e->stage), MAP_PRIVATE, err);
+	return cc && !is_link && !e->stage ? -ENOMEM : 0;
 }
 
 int emu_engine_init(struct emu_engine *e, enum cvb_gpu_dir dir, bool cc, const cpu_set_t *cpus,
@@ -288,17 +390,13 @@ int emu_engine_init(struct emu_engine *e, enum cvb_gpu_dir dir, bool cc, const c
 	int r;
 
 	e->dir = dir;
+	e->what = dir == CVB_GPU_D2D ? "to a peer" : cvb_gpu_dir_text(dir);
 	e->probe = probe;
 	e->cpus = *cpus;
 	e->kept_off = -1;
 	pthread_mutex_init(&e->busy, /* attr= */ NULL);
 	emu_signal_init(&e->signal);
-	/* with cc=on there is no private staging memory: nothing could cross in clear */
-	if (cc)
-		e->bounce = map_ring(MAP_SHARED, err);
-	else
-		e->ring = map_ring(MAP_PRIVATE, err);
-	r = e->bounce || e->ring ? 0 : -ENOMEM;
+	r = map_memory(e, cc, err);
 	if (r == 0 && cc)
 		r = emu_crypt_new(&e->crypt, err);
 	if (r == 0)
@@ -321,6 +419,8 @@ void emu_engine_done(struct emu_engine *e)
 		munmap(e->ring, RING_BYTES);
 	if (e->bounce)
 		munmap(e->bounce, RING_BYTES);
+	if (e->stage)
+		munmap(e->stage, sizeof(*e->stage));
 	emu_signal_done(&e->signal);
 	pthread_mutex_destroy(&e->busy);
 }

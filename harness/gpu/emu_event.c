@@ -69,13 +69,18 @@ int emu_event_record(struct cvb_gpu_event *event, struct cvb_gpu_stream *stream,
 		return cvb_err_set(err, -EBUSY,
 				   "event_record: its record on another stream is still pending");
 	}
-	e->issued++;
-	e->last = stream;
 	atomic_fetch_add(&e->refs, 1);
 	/* under the lock, so that the queue has the records in the order of their numbers */
-	emu_stream_push_event(stream, e, /* is_record= */ true, e->issued);
+	int r = emu_stream_push_event(stream, e, /* is_record= */ true, e->issued + 1, err);
+
+	if (r == 0) {
+		e->issued++;
+		e->last = stream;
+	}
 	pthread_mutex_unlock(&e->lock);
-	return 0;
+	if (r < 0)
+		drop(e);
+	return r;
 }
 
 void emu_event_run_record(struct emu_event *e, uint64_t record)
@@ -103,12 +108,14 @@ int emu_event_wait(struct cvb_gpu_stream *stream, struct cvb_gpu_event *event, s
 	struct emu_event *e = event->priv;
 	uint64_t record = issued(e);
 
-	(void)err;
 	if (!record || atomic_load(&e->done) >= record)
 		return 0;
 	atomic_fetch_add(&e->refs, 1);
-	emu_stream_push_event(stream, e, /* is_record= */ false, record);
-	return 0;
+	int r = emu_stream_push_event(stream, e, /* is_record= */ false, record, err);
+
+	if (r < 0)
+		drop(e);
+	return r;
 }
 
 void emu_event_run_wait(struct emu_event *e, uint64_t record)

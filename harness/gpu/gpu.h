@@ -339,7 +339,8 @@ CVB_MUST_CHECK int cvb_gpu_graph_launch(struct cvb_gpu_graph *graph, struct cvb_
 /* Operations in the graph. */
 size_t cvb_gpu_graph_size(const struct cvb_gpu_graph *graph);
 
-/* Waits for the stream that ran it last.  Accepts NULL; returns NULL. */
+/* Waits for its launches in flight; an error of theirs stays with their stream.  Accepts NULL;
+ * returns NULL. */
 struct cvb_gpu_graph *cvb_gpu_graph_free(struct cvb_gpu_graph *graph);
 
 /* ---- waiting ---- */

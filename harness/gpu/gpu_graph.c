@@ -67,6 +67,19 @@ static int check_launch(const struct cvb_gpu_stream *stream, const struct cvb_gp
 	return r;
 }
 
+/* What a kernel does not use was not checked: no backend gets to see it. */
+static void drop_unused(struct cvb_gpu_launch *l)
+{
+	unsigned uses = kernel_uses[l->kernel];
+
+	if (!(uses & USES_A))
+		l->a = NULL;
+	if (!(uses & USES_B))
+		l->b = NULL;
+	if (!(uses & USES_C))
+		l->c = NULL;
+}
+
 int cvb_gpu_launch_async(struct cvb_gpu_stream *stream, const struct cvb_gpu_launch *launch,
 			 struct cvb_err *err)
 {
@@ -78,10 +91,11 @@ int cvb_gpu_launch_async(struct cvb_gpu_stream *stream, const struct cvb_gpu_lau
 
 	if (r < 0)
 		return r;
-	const struct cvb_gpu_op op = {.kind = CVB_GPU_OP_LAUNCH, .launch = *launch};
+	struct cvb_gpu_op op = {.kind = CVB_GPU_OP_LAUNCH, .launch = *launch};
 
+	drop_unused(&op.launch);
 	r = cvb_gpu_record(stream, &op, err);
-	return r != 0 ? cvb_min(r, 0) : stream->gpu->backend->launch_async(stream, launch, err);
+	return r != 0 ? cvb_min(r, 0) : stream->gpu->backend->launch_async(stream, &op.launch, err);
 }
 
 /* ---- capture ---- */
@@ -172,9 +186,6 @@ int cvb_gpu_graph_launch(struct cvb_gpu_graph *graph, struct cvb_gpu_stream *str
 
 	if (r < 0)
 		return r;
-	pthread_mutex_lock(&graph->gpu->lock);
-	graph->last_stream = stream;
-	pthread_mutex_unlock(&graph->gpu->lock);
 	return graph->gpu->backend->graph_launch(graph, stream, err);
 }
 
@@ -187,9 +198,6 @@ struct cvb_gpu_graph *cvb_gpu_graph_free(struct cvb_gpu_graph *graph)
 {
 	if (!graph)
 		return NULL;
-	/* its operations may still run; an error of theirs stays for the stream's own sync */
-	if (graph->last_stream)
-		cvb_ignore(graph->gpu->backend->sync(graph->last_stream, NULL));
 	pthread_mutex_lock(&graph->gpu->lock);
 	LIST_REMOVE(graph, link);
 	pthread_mutex_unlock(&graph->gpu->lock);

@@ -165,11 +165,6 @@ struct cvb_gpu_stream *cvb_gpu_stream_free(struct cvb_gpu_stream *stream)
 		return NULL;
 	pthread_mutex_lock(&stream->gpu->lock);
 	LIST_REMOVE(stream, link);
-	struct cvb_gpu_graph *g;
-
-	LIST_FOREACH(g, &stream->gpu->graphs, link)
-	if (g->last_stream == stream)
-		g->last_stream = NULL;
 	struct cvb_gpu_graph *unfinished = CVB_TAKE(stream->capture);
 
 	pthread_mutex_unlock(&stream->gpu->lock);

@@ -96,6 +96,43 @@ setup() {
     jq -e '.benches[0].emulated == true' <<<"$output"
 }
 
+# Outcome of one benchmark on a GPU spec: STATUS BENCH SPEC OUTCOME [OPTION…]
+on_gpu() {
+    run "-$1" --separate-stderr "$CVB" run "$2" -g "$3" -n 2 --sample-ms 2 --json "${@:5}"
+    jq -e --arg outcome "$4" '.benches[0] | .outcome == $outcome and
+        ($outcome == "ok" or (.metrics == [] and (.reason | length > 10)))' <<<"$output"
+}
+
+@test "a wrong copy or product is untrusted and never a number" {
+    small=(-s min_size=64KiB -s max_size=64KiB)
+    for gpu in emu:h100-tdx emu:h100-tdx,cc=on; do
+        on_gpu 5 gpu.copy "fault:$gpu" untrusted "${small[@]}"
+        on_gpu 5 gpu.copy "fault:copy=30+/corrupt:$gpu" untrusted "${small[@]}"
+        on_gpu 5 gpu.gemm "fault:gemm=all/corrupt:$gpu" untrusted -s n=64
+        on_gpu 0 gpu.copy "fault:gemm=all/corrupt:$gpu" ok "${small[@]}"
+        on_gpu 0 gpu.gemm "fault:launch=all/corrupt:$gpu" ok -s n=64
+    done
+    # one alone, the first batch after the 16 copies that fill the source: later ones do not hide it
+    on_gpu 5 gpu.copy "fault:copy=17/corrupt:emu:h100-tdx" untrusted -s min_size=16MiB \
+        -s max_size=16MiB -s dir=d2h -s mem=pinned
+}
+
+@test "a call that the GPU fails is a failure with a reason, not a number" {
+    small=(-s min_size=64KiB -s max_size=64KiB)
+    on_gpu 6 gpu.copy fault:copy=30/fail:emu:h100-tdx failed "${small[@]}"
+    on_gpu 6 gpu.copy fault:alloc=3/fail:emu:h100-tdx,cc=on failed "${small[@]}"
+    jq -e '.benches[0].reason | contains("injected fault: alloc number 3")' <<<"$output"
+    run -2 --separate-stderr "$CVB" run gpu.copy -g fault:copi=1/fail:emu:h100-tdx
+    [[ "$stderr" == *'"copi" cannot fail'* ]]
+}
+
+@test "a traced GPU tells its calls on stderr" {
+    run -0 --separate-stderr "$CVB" run gpu.copy -g trace:emu:h100-tdx -n 1 --sample-ms 1 --json \
+        -s min_size=64KiB -s max_size=64KiB
+    [[ "$stderr" == *"gpu copy_async(stream=2, "*"bytes=65536, dir=d2h) = 0 time_ns="* ]]
+    jq -e '.benches[0] | .outcome == "ok" and .emulated' <<<"$output"
+}
+
 @test "hardware that is asked for and missing is UNSUPPORTED, exit 4" {
     run -4 --separate-stderr "$CVB" run gpu.copy -g cuda --json
     jq -e '.benches[0] | .outcome == "unsupported" and (.reason | length > 10) and .metrics == []' <<<"$output"

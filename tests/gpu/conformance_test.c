@@ -101,15 +101,27 @@ static void test_copy_within_a_buffer(void **state)
 
 /* ---- order ---- */
 
-/* Work that stays pending until the gate is opened. */
+/*
+ * Work that stays pending until the gate is opened: of the wall-clock emulator a product, while the
+ * test holds the compute unit.  Elsewhere a kernel that is busy for long on the device's own clock.
+ */
 struct gate {
-	struct emu_device *device;
+	struct emu_device *device; /* NULL: a kernel */
 	struct cvb_gpu_gemm gemm;
 };
 
+#define GATE_NS (10 * CVB_NS_PER_S)
+
 static void gate_close(struct gate *g, struct fixture *f, struct cvb_gpu_stream *stream)
 {
-	g->device = emu_device_of(f->gpu);
+	const struct cvb_gpu_launch spin = {.kernel = CVB_GPU_KERNEL_SPIN, .ns = GATE_NS};
+
+	*g = (struct gate){0};
+	if (!f->row->wall) {
+		assert_int_equal(cvb_gpu_launch_async(stream, &spin, &f->err), 0);
+		return;
+	}
+	g->device = emu_device_of(shim_innermost(f->gpu));
 	g->gemm = (struct cvb_gpu_gemm){
 		.type = CVB_GPU_FP32,
 		.m = 1,
@@ -126,7 +138,8 @@ static void gate_close(struct gate *g, struct fixture *f, struct cvb_gpu_stream 
 
 static void gate_open(struct gate *g)
 {
-	pthread_mutex_unlock(&g->device->compute);
+	if (g->device)
+		pthread_mutex_unlock(&g->device->compute);
 }
 
 struct submitter {
@@ -394,63 +407,164 @@ static void test_free_waits_for_work(void **state)
 
 /* ---- gemm ---- */
 
-static double value_at(const void *p, enum cvb_gpu_type type, size_t i)
+/* A small format, told anew here so that the backend's own conversion is not its own judge. */
+struct format {
+	int exponent, mantissa, bias; /* bits, bits */
+};
+
+static const struct format formats[CVB_GPU_TYPES] = {
+	[CVB_GPU_BF16] = {8, 7, 127},
+	[CVB_GPU_FP16] = {5, 10, 15},
+	[CVB_GPU_FP8] = {4, 3, 7},
+};
+
+static double small_float(const struct format *t, unsigned code)
 {
-	return type == CVB_GPU_FP32 ? (double)((const float *)p)[i] : ((const double *)p)[i];
+	int exponent = (int)(code >> t->mantissa) & ((1 << t->exponent) - 1);
+	int mantissa = (int)(code & ((1U << t->mantissa) - 1));
+	double v = exponent ? ldexp(1 + ldexp(mantissa, -t->mantissa), exponent - t->bias)
+			    : ldexp(mantissa, 1 - t->bias - t->mantissa);
+
+	return code >> (t->exponent + t->mantissa) & 1 ? -v : v;
 }
 
-static void fill_matrix(void *p, enum cvb_gpu_type type, size_t n, uint64_t seed)
+/* Element i as it is stored. */
+static double value_at(const void *p, enum cvb_gpu_type type, size_t i)
 {
-	for (size_t i = 0; i < n; i++) {
-		seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-		double v = (double)(int64_t)seed * 0x1p-63;
-
-		if (type == CVB_GPU_FP32)
-			((float *)p)[i] = (float)v;
-		else
-			((double *)p)[i] = v;
+	switch (type) {
+	case CVB_GPU_FP64:
+		return ((const double *)p)[i];
+	case CVB_GPU_FP32:
+	case CVB_GPU_TF32:
+		return (double)((const float *)p)[i];
+	case CVB_GPU_INT8:
+		return ((const int8_t *)p)[i];
+	case CVB_GPU_FP8:
+		return small_float(&formats[type], ((const uint8_t *)p)[i]);
+	default:
+		return small_float(&formats[type], ((const uint16_t *)p)[i]);
 	}
 }
 
-static void one_gemm(struct fixture *f, enum cvb_gpu_type type, uint32_t m, uint32_t n, uint32_t k)
+/* Element i of an operand as the product sees it. */
+static double operand_at(const void *p, enum cvb_gpu_type type, size_t i)
 {
-	size_t elem = cvb_gpu_type_bytes(type);
-	const size_t count[3] = {(size_t)m * k, (size_t)k * n, (size_t)m * n};
-	struct cvb_gpu_buf *device[3], *host[3], *back;
-	const double alpha = 1.5, beta = -0.5;
-	double eps = type == CVB_GPU_FP32 ? (double)FLT_EPSILON : DBL_EPSILON;
+	double v = value_at(p, type, i);
+	int exponent;
 
+	if (type != CVB_GPU_TF32)
+		return v;
+	v = frexp(v, &exponent); /* 11 significant bits, halves to even */
+	return ldexp(rint(ldexp(v, 11)), exponent - 11);
+}
+
+/* Random numbers of at most 1; of the small formats all codes of such, the subnormal ones too. */
+static void fill_matrix(void *p, enum cvb_gpu_type type, size_t n, uint64_t seed)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint64_t bits = cvb_gpu_pattern(seed, i);
+		double v = (double)(int64_t)bits * 0x1p-63;
+
+		switch (type) {
+		case CVB_GPU_FP64:
+			((double *)p)[i] = v;
+			break;
+		case CVB_GPU_FP32:
+		case CVB_GPU_TF32:
+			((float *)p)[i] = (float)v;
+			break;
+		case CVB_GPU_INT8:
+			((int8_t *)p)[i] = (int8_t)bits;
+			break;
+		case CVB_GPU_FP8: /* the exponent's highest bit off */
+			((uint8_t *)p)[i] = (uint8_t)(bits & 0xbf);
+			break;
+		default:
+			((uint16_t *)p)[i] = (uint16_t)(bits & 0xbfff);
+		}
+	}
+}
+
+/*
+ * How far a result may be from the exact one.  The sum, in any order and with u of the accumulator
+ * (float's but for fp64 and int8, whose sums are exact), and then one rounding to the type.
+ */
+static long double gemm_bound(enum cvb_gpu_type type, uint32_t k, long double want,
+			      long double magnitude)
+{
+	long double eps = type == CVB_GPU_FP64 || type == CVB_GPU_INT8 ? DBL_EPSILON : FLT_EPSILON;
+	long double sum = (k + 2) * eps * magnitude;
+	const struct format *t = &formats[type];
+
+	if (type == CVB_GPU_INT8)
+		return 0.5L + sum;
+	if (!t->mantissa)
+		return sum;
+	return sum + (fabsl(want) + sum) * ldexpl(1, -t->mantissa - 1) +
+	       ldexpl(1, -t->bias - t->mantissa);
+}
+
+struct product {
+	enum cvb_gpu_type type;
+	uint32_t m, n, k;
+	double alpha, beta;
+	const void *a, *b, *c; /* before */
+};
+
+static void assert_element(const struct product *p, size_t i, double got)
+{
+	long double want = p->beta != 0 ? (long double)p->beta * value_at(p->c, p->type, i) : 0;
+	long double magnitude = fabsl(want);
+
+	for (size_t j = 0; j < p->k; j++) {
+		long double x = (long double)p->alpha *
+				operand_at(p->a, p->type, i / p->n * p->k + j) *
+				operand_at(p->b, p->type, j * p->n + i % p->n);
+
+		want += x;
+		magnitude += fabsl(x);
+	}
+	if (p->type == CVB_GPU_INT8)
+		want = fminl(fmaxl(want, INT8_MIN), INT8_MAX);
+	long double bound = gemm_bound(p->type, p->k, want, magnitude);
+
+	if (!(fabsl(got - want) <= bound))
+		fail_msg("%s %u x %u x %u: element %zu is %.17g, not %.17Lg within %.3Lg",
+			 cvb_gpu_type_text(p->type), p->m, p->n, p->k, i, got, want, bound);
+}
+
+static void one_gemm(struct fixture *f, enum cvb_gpu_type type, const uint32_t shape[3],
+		     double beta)
+{
+	struct product p = {type, shape[0], shape[1], shape[2], 1.5, beta, NULL, NULL, NULL};
+	size_t elem = cvb_gpu_type_bytes(type);
+	const size_t count[3] = {(size_t)p.m * p.k, (size_t)p.k * p.n, (size_t)p.m * p.n};
+	struct cvb_gpu_buf *device[3], *host[3], *back;
+
+	if (type == CVB_GPU_INT8)
+		p.alpha = 1 / 1024.0; /* some results are too large for the type, most are not */
 	for (size_t i = 0; i < 3; i++) {
 		device[i] = alloc(f, CVB_GPU_DEVICE, count[i] * elem);
 		host[i] = alloc(f, CVB_GPU_HOST_PAGEABLE, count[i] * elem);
 		fill_matrix(cvb_gpu_buf_host(host[i]), type, count[i], i + 1);
 		copy(f, device[i], 0, host[i], 0, count[i] * elem);
 	}
-	struct cvb_gpu_gemm g = {type, m, n, k, alpha, beta, device[0], device[1], device[2]};
+	p.a = cvb_gpu_buf_host(host[0]);
+	p.b = cvb_gpu_buf_host(host[1]);
+	p.c = cvb_gpu_buf_host(host[2]);
+	if (beta == 0) /* what is there is not looked at */
+		assert_int_equal(cvb_gpu_memset_async(f->stream, device[2], 0, 0xff,
+						      count[2] * elem, &f->err),
+				 0);
+	struct cvb_gpu_gemm g = {type,	 p.m,	    p.n,       p.k,	 p.alpha,
+				 p.beta, device[0], device[1], device[2]};
 
 	assert_int_equal(cvb_gpu_gemm_async(f->stream, &g, &f->err), 0);
 	back = alloc(f, CVB_GPU_HOST_PINNED, count[2] * elem);
 	copy(f, back, 0, device[2], 0, count[2] * elem);
 	sync_stream(f);
-	for (size_t i = 0; i < count[2]; i++) {
-		double c = value_at(cvb_gpu_buf_host(host[2]), type, i);
-		long double want = (long double)beta * (long double)c;
-		long double magnitude = fabsl(want);
-
-		for (size_t j = 0; j < k; j++) {
-			long double p = (long double)alpha *
-					(long double)value_at(cvb_gpu_buf_host(host[0]), type,
-							      i / n * k + j) *
-					(long double)value_at(cvb_gpu_buf_host(host[1]), type,
-							      j * n + i % n);
-
-			want += p;
-			magnitude += fabsl(p);
-		}
-		long double got = value_at(cvb_gpu_buf_host(back), type, i);
-
-		assert_true(fabsl(got - want) <= (k + 2) * (long double)eps * magnitude);
-	}
+	for (size_t i = 0; i < count[2]; i++)
+		assert_element(&p, i, value_at(cvb_gpu_buf_host(back), type, i));
 	for (size_t i = 0; i < 3; i++) {
 		cvb_gpu_free(device[i]);
 		cvb_gpu_free(host[i]);
@@ -468,29 +582,74 @@ static void test_gemm(void **state)
 	for (unsigned type = 0; type < CVB_GPU_TYPES; type++) {
 		if (!(cvb_gpu_caps(f->gpu)->gemm_types & (1U << type)))
 			continue;
-		/* a type that this test cannot judge must not pass unseen */
-		assert_true(type == CVB_GPU_FP32 || type == CVB_GPU_FP64);
 		for (size_t i = 0; i < CVB_ARRAY_LEN(shape); i++)
-			one_gemm(f, (enum cvb_gpu_type)type, shape[i][0], shape[i][1], shape[i][2]);
+			one_gemm(f, (enum cvb_gpu_type)type, shape[i], i % 2 ? -0.5 : 0);
 		tested++;
 	}
 	assert_true(tested > 0);
 }
 
+/* A result beyond the largest number, and what is no number: by what each format has for it. */
+static void test_gemm_extremes(void **state)
+{
+	static const struct {
+		enum cvb_gpu_type type;
+		unsigned a, b, want; /* codes; b is 1 x 1, alpha 1 */
+	} table[] = {
+		{CVB_GPU_FP16, 0x7bff, 0x7bff, 0x7c00}, /* infinite */
+		{CVB_GPU_FP16, 0x0001, 0x3c00, 0x0001}, /* the smallest, times one */
+		{CVB_GPU_FP16, 0x0001, 0x3800, 0x0000}, /* half of it: to even */
+		{CVB_GPU_FP16, 0x0003, 0x3800, 0x0002}, {CVB_GPU_FP16, 0x8001, 0x3c00, 0x8001},
+		{CVB_GPU_FP16, 0x7c00, 0xbc00, 0xfc00}, {CVB_GPU_BF16, 0x7f7f, 0x7f7f, 0x7f80},
+		{CVB_GPU_BF16, 0x3f81, 0x3f81, 0x3f82}, /* 1.0078125 squared */
+		{CVB_GPU_FP8, 0x7e, 0x7e, 0x7e},	/* 448, the largest: saturates */
+		{CVB_GPU_FP8, 0xfe, 0x7e, 0xfe},	{CVB_GPU_FP8, 0x01, 0x38, 0x01},
+		{CVB_GPU_FP8, 0x39, 0x39, 0x3a}, /* 1.125 squared is 1.265625 */
+		{CVB_GPU_INT8, 127, 127, 127},		{CVB_GPU_INT8, 0x80, 127, 0x80},
+		{CVB_GPU_INT8, 0xff, 5, 0xfb},
+	};
+	struct fixture *f = *state;
+	struct cvb_gpu_buf *host = alloc(f, CVB_GPU_HOST_PAGEABLE, 2), *d[3];
+	uint8_t *p = cvb_gpu_buf_host(host);
+
+	for (size_t i = 0; i < 3; i++)
+		d[i] = alloc(f, CVB_GPU_DEVICE, 2);
+	for (size_t i = 0; i < CVB_ARRAY_LEN(table); i++) {
+		struct cvb_gpu_gemm g = {table[i].type, 1, 1, 1, 1, 0, d[0], d[1], d[2]};
+		size_t elem = cvb_gpu_type_bytes(g.type);
+		const unsigned code[2] = {table[i].a, table[i].b};
+
+		if (!(cvb_gpu_caps(f->gpu)->gemm_types & (1U << g.type)))
+			continue;
+		for (size_t j = 0; j < 2; j++) {
+			p[0] = (uint8_t)code[j];
+			p[1] = (uint8_t)(code[j] >> 8);
+			copy(f, d[j], 0, host, 0, elem);
+			sync_stream(f);
+		}
+		assert_int_equal(cvb_gpu_gemm_async(f->stream, &g, &f->err), 0);
+		p[1] = 0;
+		copy(f, host, 0, d[2], 0, elem);
+		sync_stream(f);
+		assert_int_equal(p[0] | p[1] << 8, table[i].want);
+	}
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		ON_ALL(test_copies_are_exact),
-		ON_ALL(test_copy_of_nothing),
-		ON_ALL(test_copy_within_a_buffer),
-		ON_ALL(test_stream_is_fifo),
-		ON_ALL(test_two_streams),
-		ON_ALL(test_events),
-		ON_ALL(test_copy_waits_for_its_stream),
-		ON_ALL(test_many_threads),
-		ON_ALL(test_free_waits_for_work),
-		ON_ALL(test_gemm),
+	static const struct conformance table[] = {
+		EACH(test_copies_are_exact),
+		EACH(test_copy_of_nothing),
+		EACH(test_copy_within_a_buffer),
+		EACH(test_stream_is_fifo),
+		EACH(test_two_streams),
+		EACH(test_events),
+		EACH(test_copy_waits_for_its_stream),
+		EACH(test_many_threads),
+		EACH(test_free_waits_for_work),
+		EACH(test_gemm),
+		EACH(test_gemm_extremes),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return run_on_all(table, CVB_ARRAY_LEN(table));
 }

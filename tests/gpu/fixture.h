@@ -8,6 +8,7 @@
 #include "core/util.h"
 #include "gpu/emu.h"
 #include "gpu/gpu.h"
+#include "gpu/shim.h"
 
 /* cmocka.h needs these four before it */
 #include <setjmp.h>
@@ -24,31 +25,53 @@
 #define CHUNK EMU_CHUNK_BYTES
 #define RING  (EMU_SLOTS * EMU_CHUNK_BYTES)
 
+/*
+ * The devices that every conformance test runs on: one row each, and nothing else has to know it.
+ */
+struct row {
+	const char *spec;
+	bool wall; /* the wall-clock emulator, perhaps behind shims: a test can hold its compute
+		    * unit, so that work stays pending */
+	bool cc;
+};
+
+static const struct row rows[] = {
+	{"emu:h100-tdx,cc=off,clock=wall", .wall = true, .cc = false},
+	{"emu:h100-tdx,cc=on", .wall = true, .cc = true},
+	{"emu:h100-tdx,cc=off,clock=virtual", .wall = false, .cc = false},
+	{"emu:h100-tdx,cc=on,clock=virtual", .wall = false, .cc = true},
+	/* shims that change nothing */
+	{"trace:file=/dev/null:emu:h100-tdx", .wall = true, .cc = false},
+	{"fault:copy=1000000000/fail:trace:file=/dev/null:emu:h100-tdx,cc=on", .wall = true,
+	 .cc = true},
+};
+
+#define NO_CC (&rows[0])
+#define CC    (&rows[1])
+
 struct fixture {
+	const struct row *row;
 	struct cvb_gpu *gpu;
 	struct cvb_gpu_stream *stream;
 	struct cvb_err err;
 };
 
-static inline int open_spec(void **state, const char *spec)
+/* *state is the row; a fixture takes its place. */
+static inline int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 
-	if (!f || cvb_gpu_open(spec, &f->gpu, &f->err) < 0 ||
-	    cvb_gpu_stream_new(f->gpu, &f->stream, &f->err) < 0)
+	if (!f)
 		return -1;
+	f->row = *state;
+	if (cvb_gpu_open(f->row->spec, &f->gpu, &f->err) < 0 ||
+	    cvb_gpu_stream_new(f->gpu, &f->stream, &f->err) < 0) {
+		cvb_gpu_close(f->gpu);
+		free(f);
+		return -1;
+	}
 	*state = f;
 	return 0;
-}
-
-static inline int setup_off(void **state)
-{
-	return open_spec(state, "emu:h100-tdx,cc=off,clock=wall");
-}
-
-static inline int setup_on(void **state)
-{
-	return open_spec(state, "emu:h100-tdx,cc=on");
 }
 
 static inline int teardown(void **state)
@@ -103,11 +126,45 @@ static inline bool all_bytes(const uint8_t *p, size_t bytes, uint8_t value)
 	return true;
 }
 
-/* One row for each spec. */
-#define ON_ALL(fn)                                                                                 \
-	{#fn " cc=off", fn, setup_off, teardown, NULL},                                            \
+/* A test on one device. */
+#define ON(fn, row_)                                                                               \
 	{                                                                                          \
-#fn " cc=on", fn, setup_on, teardown, NULL                                         \
+		.name = #fn, .test_func = (fn), .setup_func = setup, .teardown_func = teardown,    \
+		.initial_state = (void *)(row_)                                                    \
 	}
+
+/* A test of a table that runs on all of them. */
+struct conformance {
+	const char *name;
+	CMUnitTestFunction fn;
+};
+
+#define EACH(fn_)                                                                                  \
+	{                                                                                          \
+#fn_, fn_                                                                          \
+	}
+
+/* Every test on every row; the result of main. */
+static inline int run_on_all(const struct conformance *table, size_t n)
+{
+	size_t total = n * CVB_ARRAY_LEN(rows);
+	struct CMUnitTest *tests = calloc(total, sizeof(*tests));
+	int r;
+
+	if (!tests)
+		return 1;
+	for (size_t i = 0; i < total; i++) {
+		const struct conformance *t = &table[i % n];
+		const struct row *row = &rows[i / n];
+
+		tests[i] = (struct CMUnitTest)ON(t->fn, row);
+		tests[i].name = cvb_strf("%s %s", t->name, row->spec);
+	}
+	r = _cmocka_run_group_tests("conformance", tests, total, NULL, NULL);
+	for (size_t i = 0; i < total; i++)
+		free((char *)tests[i].name);
+	free(tests);
+	return r;
+}
 
 #endif
