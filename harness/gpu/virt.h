@@ -265,9 +265,6 @@ struct virt_gemm {
 /* Elements first … first + count - 1 of the product, each the rounded sum of its k products. */
 void virt_gemm_read(const struct virt_gemm *g, size_t first, size_t count, void *out);
 
-double virt_decode(enum cvb_gpu_type type, const void *p, size_t i);
-void virt_encode(enum cvb_gpu_type type, void *p, size_t i, double v);
-
 /* ---- streams and work ---- */
 
 struct virt_stream {
