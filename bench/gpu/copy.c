@@ -288,7 +288,7 @@ static int add_paths(struct cvb_run *run, struct cvb_err *err)
 		struct cvb_err why = {0};
 		int r = add_path(run, (enum cvb_gpu_dir)dir, mem, &why);
 
-		if (r < 0 && err)
+		if (r < 0 && err && (r != -EOPNOTSUPP || !left_out))
 			*err = why;
 		if (r == -EOPNOTSUPP) {
 			char text[CVB_ERR_MSG_BYTES];
