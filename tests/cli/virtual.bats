@@ -45,7 +45,7 @@ sweep() { # SPEC FILE
             -o "$BATS_TEST_TMPDIR/$seed.$((n++))" >/dev/null
     done
     cmp <(jq -S .benches "$BATS_TEST_TMPDIR/1.0") <(jq -S .benches "$BATS_TEST_TMPDIR/1.1")
-    ! cmp -s <(jq -S .benches "$BATS_TEST_TMPDIR/1.0") <(jq -S .benches "$BATS_TEST_TMPDIR/2.2")
+    run ! cmp -s <(jq -S .benches "$BATS_TEST_TMPDIR/1.0") <(jq -S .benches "$BATS_TEST_TMPDIR/2.2")
     run -2 --separate-stderr "$CVB" run gpu.copy -g emu:h100-tdx,noise=3
     [[ "$stderr" == *'clock=virtual'* ]]
     run -2 --separate-stderr "$CVB" run gpu.copy -g emu:h100-tdx,clock=virtual,noise=nan
