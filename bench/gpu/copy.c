@@ -6,7 +6,7 @@
  * and never zero afterwards, so that verify sees a path whose copies did not happen.
  *
  * On a virtual clock time does not depend on the data, and gigabytes of it would only be waited
- * for: there the first 16 KiB are data, then one page of 2 MiB and the last one below each power
+ * for: there the first 16 KiB are data, then one page of 16 MiB and the last one below each power
  * of two (where a copy ends).  The rest is zero and is not looked at.
  */
 #include "core/opt.h"
@@ -122,7 +122,7 @@ struct piece {
 
 static bool is_sampled(size_t page)
 {
-	return page % (2 * CVB_MIB / PAGE_BYTES) == 0 || !((page + 1) & page);
+	return page % (16 * CVB_MIB / PAGE_BYTES) == 0 || !((page + 1) & page);
 }
 
 /* Go on to the next piece below `end`; begin with a zeroed one. */
