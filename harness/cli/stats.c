@@ -11,10 +11,6 @@
 #include <math.h>
 #include <string.h>
 
-#define LINE_BYTES  4096
-#define MAX_VALUES  ((size_t)10000000)
-#define LABEL_BYTES 128
-
 static const char *const better_names[] = {"higher", "lower", NULL};
 static const char *const preset_names[] = {"alert", "explore", NULL};
 
@@ -94,411 +90,6 @@ static const struct cvb_opt opts[] = {
 	CVB_OPT_END,
 };
 
-/* --- input --------------------------------------------------------------------------------------
- */
-
-struct input {
-	FILE *f;
-	const char *name;
-	size_t line; /* number of the line in buf */
-	char buf[LINE_BYTES];
-	struct cvb_err *err;
-};
-
-/* Next line, blanks and line end cut off.  1, 0 at the end, or negative errno. */
-static int next_line(struct input *in, char **ret)
-{
-	char *s = in->buf;
-	size_t n;
-
-	if (!fgets(in->buf, sizeof(in->buf), in->f)) {
-		if (ferror(in->f))
-			return cvb_err_set(in->err, -EIO, "%s: cannot read after line %zu",
-					   in->name, in->line);
-		return 0;
-	}
-	in->line++;
-	n = strlen(s);
-	if (n + 1 == sizeof(in->buf) && s[n - 1] != '\n')
-		return cvb_err_set(in->err, -EBADMSG, "%s:%zu: the line is longer than %d bytes",
-				   in->name, in->line, LINE_BYTES - 2);
-	if (in->line == 1 && !strncmp(s, "\xef\xbb\xbf", 3)) {
-		s += 3;
-		n -= 3;
-	}
-	while (n && strchr(" \t\r\n", s[n - 1]))
-		s[--n] = '\0';
-	*ret = s + strspn(s, " \t");
-	return 1;
-}
-
-bool cvb_stats_number(const char *text, double *ret)
-{
-	char *end;
-
-	*ret = strtod(text, &end);
-	return end != text && !*end && !strpbrk(text, "xX");
-}
-
-static int parse_number(const struct input *in, const char *field, const char *text, double *ret)
-{
-	if (!cvb_stats_number(text, ret))
-		return cvb_err_set(in->err, -EBADMSG, "%s:%zu: %s: \"%.60s\" is not a number",
-				   in->name, in->line, field, text);
-	return 0;
-}
-
-/* --- ratio: CSV ---------------------------------------------------------------------------------
- */
-
-enum {
-	COL_SESSION,
-	COL_ROUND,
-	COL_BASE,
-	COL_TEST,
-	COLS
-};
-static const char *const columns[] = {"session", "round", "base", "test", NULL};
-
-/* Labels in order of first sight, found by hash: a session or a round is its number here. */
-struct labels {
-	char **text;
-	size_t n, room;
-	unsigned *slot; /* index + 1, or 0 */
-	size_t slots;
-};
-
-/* Where a row came from. */
-struct origin {
-	unsigned session; /* numbers of its labels */
-	unsigned round;
-	size_t line;
-};
-
-struct table {
-	struct input *in;
-	int column[COLS]; /* which field of a line holds it */
-	int fields;
-	struct cvb_pair *pairs;
-	struct origin *origins; /* of the pairs */
-	size_t n, room;
-	struct labels sessions;
-	struct labels rounds;
-};
-
-static uint64_t hash(const char *s)
-{
-	uint64_t h = UINT64_C(14695981039346656037); /* FNV-1a */
-
-	for (; *s; s++)
-		h = (h ^ (unsigned char)*s) * UINT64_C(1099511628211);
-	return h;
-}
-
-static int labels_grow(struct labels *l)
-{
-	size_t room = l->room ? 2 * l->room : 64, slots = 4 * room;
-	char **text = reallocarray(l->text, room, sizeof(*l->text));
-	unsigned *slot = calloc(slots, sizeof(*slot));
-
-	if (text)
-		l->text = text;
-	if (!text || !slot) {
-		free(slot);
-		return -ENOMEM;
-	}
-	for (size_t i = 0; i < l->n; i++) {
-		size_t at = hash(l->text[i]) % slots;
-
-		while (slot[at])
-			at = (at + 1) % slots;
-		slot[at] = (unsigned)i + 1;
-	}
-	free(l->slot);
-	l->slot = slot;
-	l->slots = slots;
-	l->room = room;
-	return 0;
-}
-
-/* Number of a label, from 1; it is added when new. */
-static int label_number(struct labels *l, const char *text, unsigned *ret)
-{
-	size_t at;
-
-	if (l->n == l->room && labels_grow(l) < 0)
-		return -ENOMEM;
-	for (at = hash(text) % l->slots; l->slot[at]; at = (at + 1) % l->slots) {
-		if (!strcmp(l->text[l->slot[at] - 1], text)) {
-			*ret = l->slot[at];
-			return 0;
-		}
-	}
-	l->text[l->n] = strdup(text);
-	if (!l->text[l->n])
-		return -ENOMEM;
-	l->slot[at] = (unsigned)++l->n;
-	*ret = (unsigned)l->n;
-	return 0;
-}
-
-static void labels_done(struct labels *l)
-{
-	for (size_t i = 0; i < l->n; i++)
-		free(l->text[i]);
-	free(l->text);
-	free(l->slot);
-}
-
-static bool all_digits(const char *s)
-{
-	return *s && !s[strspn(s, "0123456789")];
-}
-
-/* Whole numbers of any length by value. */
-static int compare_digits(const char *a, const char *b)
-{
-	a += strspn(a, "0");
-	b += strspn(b, "0");
-
-	size_t na = strlen(a), nb = strlen(b);
-
-	return na != nb ? (na > nb) - (na < nb) : strcmp(a, b);
-}
-
-struct ranked {
-	const char *text;
-	unsigned number;
-};
-
-static int compare_ranked(const void *a, const void *b)
-{
-	const struct ranked *x = a, *y = b;
-	int d = compare_digits(x->text, y->text);
-
-	return d ? d : (x->number > y->number) - (x->number < y->number);
-}
-
-/*
- * Sessions whose labels are all whole numbers are numbered in their order, whatever the order of
- * the rows: planned looks count the first of them.  Other labels stay in order of first sight.
- */
-static int order_sessions(struct table *t)
-{
-	const struct labels *l = &t->sessions;
-	_cleanup_free_ struct ranked *ranked = calloc(l->n + 1, sizeof(*ranked));
-	_cleanup_free_ unsigned *rank = calloc(l->n + 1, sizeof(*rank));
-
-	if (!ranked || !rank)
-		return cvb_err_set(t->in->err, -ENOMEM, "out of memory for %zu sessions", l->n);
-	for (size_t i = 0; i < l->n; i++) {
-		if (!all_digits(l->text[i]))
-			return 0;
-		ranked[i] = (struct ranked){l->text[i], (unsigned)i + 1};
-	}
-	qsort(ranked, l->n, sizeof(*ranked), compare_ranked);
-	for (size_t i = 0; i < l->n; i++)
-		rank[ranked[i].number] = (unsigned)i + 1;
-	for (size_t i = 0; i < t->n; i++)
-		t->pairs[i].session = rank[t->pairs[i].session];
-	return 0;
-}
-
-static int compare_origins(const void *a, const void *b)
-{
-	const struct origin *x = a, *y = b;
-
-	if (x->session != y->session)
-		return x->session < y->session ? -1 : 1;
-	if (x->round != y->round)
-		return x->round < y->round ? -1 : 1;
-	return (x->line > y->line) - (x->line < y->line);
-}
-
-/* Each round of a session is there once; a second row would count the same samples twice. */
-static int check_rounds(struct table *t)
-{
-	const struct origin *first = NULL;
-
-	qsort(t->origins, t->n, sizeof(*t->origins), compare_origins);
-	for (size_t i = 1; i < t->n; i++) {
-		const struct origin *a = &t->origins[i - 1], *b = &t->origins[i];
-
-		if (a->session == b->session && a->round == b->round &&
-		    (!first || b->line < first[1].line))
-			first = a;
-	}
-	return first ? cvb_err_set(t->in->err, -EBADMSG,
-				   "%s:%zu: session \"%.60s\", round \"%.60s\" is there twice: "
-				   "first in line %zu",
-				   t->in->name, first[1].line, t->sessions.text[first->session - 1],
-				   t->rounds.text[first->round - 1], first->line)
-		     : 0;
-}
-
-/* Cut a line at its commas; fields lose outer blanks and quotes.  Count, or COLS + 5 if more. */
-static int split(char *s, char *field[COLS + 4])
-{
-	int n = 0;
-
-	for (char *next = s; next; n++) {
-		char *f = next, *end;
-
-		next = strchr(f, ',');
-		if (next)
-			*next++ = '\0';
-		f += strspn(f, " \t\"");
-		end = f + strlen(f);
-		while (end > f && strchr(" \t\"", end[-1]))
-			*--end = '\0';
-		if (n == COLS + 4)
-			return n + 1;
-		field[n] = f;
-	}
-	return n;
-}
-
-static int read_header(struct table *t, char *line)
-{
-	struct input *in = t->in;
-	char *field[COLS + 4];
-	int n = split(line, field);
-
-	for (int c = 0; c < COLS; c++)
-		t->column[c] = -1;
-	for (int i = 0; i < cvb_min(n, COLS + 4); i++) {
-		int c = 0;
-
-		while (columns[c] && strcmp(columns[c], field[i]) != 0)
-			c++;
-		if (c == COLS || t->column[c] >= 0) {
-			const char *near = c == COLS ? cvb_nearest(field[i], columns) : NULL;
-
-			return cvb_err_set(in->err, -EBADMSG,
-					   "%s:%zu: column %d: \"%.60s\" is %s%s%s%s: expected the "
-					   "header session,round,base,test",
-					   in->name, in->line, i + 1, field[i],
-					   c == COLS ? "unknown" : "there twice",
-					   near ? "; did you mean " : "", near ? near : "",
-					   near ? "?" : "");
-		}
-		t->column[c] = i;
-	}
-	for (int c = 0; c < COLS; c++)
-		if (t->column[c] < 0)
-			return cvb_err_set(in->err, -EBADMSG,
-					   "%s:%zu: column %s is missing: expected the header "
-					   "session,round,base,test",
-					   in->name, in->line, columns[c]);
-	t->fields = n;
-	return 0;
-}
-
-/* Room for one more row. */
-static int rows_grow(struct table *t)
-{
-	size_t room = t->room ? 2 * t->room : 1024;
-	void *pairs, *origins;
-
-	if (t->n < t->room)
-		return 0;
-	if (t->n >= MAX_VALUES)
-		return cvb_err_set(t->in->err, -EBADMSG, "%s:%zu: too many rows", t->in->name,
-				   t->in->line);
-	pairs = reallocarray(t->pairs, room, sizeof(*t->pairs));
-	t->pairs = pairs ? pairs : t->pairs;
-	origins = reallocarray(t->origins, room, sizeof(*t->origins));
-	t->origins = origins ? origins : t->origins;
-	if (!pairs || !origins)
-		return cvb_err_set(t->in->err, -ENOMEM, "out of memory at line %zu", t->in->line);
-	t->room = room;
-	return 0;
-}
-
-/* The two values of a row. */
-static int parse_pair(const struct table *t, char *const *field, struct cvb_pair *p)
-{
-	const struct input *in = t->in;
-
-	for (int c = COL_BASE; c < COLS; c++) {
-		double *v = c == COL_BASE ? &p->base : &p->test;
-		int r = parse_number(in, columns[c], field[t->column[c]], v);
-
-		if (r < 0)
-			return r;
-		if (!isfinite(*v) || *v <= 0)
-			return cvb_err_set(in->err, -EBADMSG,
-					   "%s:%zu: %s is %g, but a ratio needs positive finite "
-					   "numbers",
-					   in->name, in->line, columns[c], *v);
-	}
-	return 0;
-}
-
-static int add_row(struct table *t, char *line)
-{
-	struct input *in = t->in;
-	char *field[COLS + 4];
-	struct cvb_pair *p;
-	struct origin *o;
-	int n = split(line, field), r = 0;
-
-	if (n != t->fields)
-		return cvb_err_set(
-			in->err, -EBADMSG,
-			"%s:%zu: %d field%s, but the header has %d (session, round, base, "
-			"test)",
-			in->name, in->line, n, n == 1 ? "" : "s", t->fields);
-	for (int c = 0; c < COLS; c++) {
-		const char *text = field[t->column[c]];
-
-		if (!*text || (c < COL_BASE && strlen(text) >= LABEL_BYTES))
-			return cvb_err_set(in->err, -EBADMSG, "%s:%zu: %s is %s", in->name,
-					   in->line, columns[c], *text ? "too long" : "empty");
-	}
-	r = rows_grow(t);
-	if (r < 0)
-		return r;
-	p = &t->pairs[t->n];
-	o = &t->origins[t->n];
-	o->line = in->line;
-	p->round = (unsigned)t->n + 1; /* as they come: round labels name, they do not order */
-	r = label_number(&t->sessions, field[t->column[COL_SESSION]], &o->session);
-	if (r == 0)
-		r = label_number(&t->rounds, field[t->column[COL_ROUND]], &o->round);
-	if (r < 0)
-		return cvb_err_set(in->err, r, "out of memory at line %zu", in->line);
-	p->session = o->session;
-	r = parse_pair(t, field, p);
-	t->n += r == 0;
-	return r;
-}
-
-static int read_table(struct table *t)
-{
-	bool header = false;
-	char *line;
-	int r;
-
-	while ((r = next_line(t->in, &line)) == 1) {
-		if (!*line)
-			continue;
-		r = header ? add_row(t, line) : read_header(t, line);
-		if (r < 0)
-			return r;
-		header = true;
-	}
-	if (r == 0 && !t->n)
-		r = cvb_err_set(t->in->err, -EBADMSG,
-				header ? "%s: no row follows the header"
-				       : "%s is empty: expected the header session,round,base,test "
-					 "and rows",
-				t->in->name);
-	if (r == 0)
-		r = check_rounds(t);
-	return r < 0 ? r : order_sessions(t);
-}
-
 /* --- ratio: answer ------------------------------------------------------------------------------
  */
 
@@ -572,7 +163,8 @@ static int check_name(const char *option, const char *text, struct cvb_err *err)
 	return s ? 0 : cvb_err_set(err, -EINVAL, "%s: expected UTF-8 text", option);
 }
 
-static int judge_table(struct table *t, const struct cvb_stats_conf *c, struct cvb_err *err)
+static int judge_pairs(struct cvb_pair *pairs, size_t n, const struct cvb_stats_conf *c,
+		       struct cvb_err *err)
 {
 	struct cvb_gate_plan plan = {.rule = (enum cvb_gate_rule)c->kind,
 				     .margin = c->margin,
@@ -585,15 +177,15 @@ static int judge_table(struct table *t, const struct cvb_stats_conf *c, struct c
 	int r = c->looks ? cvb_gate_parse_looks(c->looks, plan.looks, &plan.n_looks, err) : 0;
 
 	if (r == 0)
-		r = cvb_spikes_count(t->pairs, t->n, c->better == CVB_LOWER_IS_BETTER,
-				     CVB_GATE_ALPHA, &spikes, err);
+		r = cvb_spikes_count(pairs, n, c->better == CVB_LOWER_IS_BETTER, CVB_GATE_ALPHA,
+				     &spikes, err);
 	if (c->kind == CVB_RULE_ABSOLUTE) {
 		plan.margin = 1;
-		for (size_t i = 0; i < t->n; i++)
-			t->pairs[i].base = c->limit;
+		for (size_t i = 0; i < n; i++)
+			pairs[i].base = c->limit;
 	}
 	if (r == 0)
-		r = cvb_sessions_make(&s, t->pairs, t->n, c->better == CVB_LOWER_IS_BETTER,
+		r = cvb_sessions_make(&s, pairs, n, c->better == CVB_LOWER_IS_BETTER,
 				      (enum cvb_ratio_estimator)c->estimator,
 				      (enum cvb_pairing)c->pairing, err);
 	if (r == 0)
@@ -606,9 +198,11 @@ static int judge_table(struct table *t, const struct cvb_stats_conf *c, struct c
 	return r < 0 ? r : (int)cvb_verdict_code(a.verdict);
 }
 
-static int ratio_cli(struct input *in, const struct cvb_stats_conf *c, struct cvb_err *err)
+static int ratio_cli(struct cvb_stats_input *in, const struct cvb_stats_conf *c,
+		     struct cvb_err *err)
 {
-	struct table t = {.in = in};
+	_cleanup_free_ struct cvb_pair *pairs = NULL;
+	size_t n = 0;
 	int r;
 
 	if ((c->kind == CVB_RULE_ABSOLUTE) != (c->limit > 0))
@@ -618,26 +212,22 @@ static int ratio_cli(struct input *in, const struct cvb_stats_conf *c, struct cv
 	if (r == 0)
 		r = check_name("--metric", c->metric, err);
 	if (r == 0)
-		r = read_table(&t);
+		r = cvb_stats_table_read(in, &pairs, &n);
 	if (r == 0)
-		r = judge_table(&t, c, err);
-	free(t.pairs);
-	free(t.origins);
-	labels_done(&t.sessions);
-	labels_done(&t.rounds);
+		r = judge_pairs(pairs, n, c, err);
 	return r;
 }
 
 /* --- describe -----------------------------------------------------------------------------------
  */
 
-static int read_values(struct input *in, double **ret, size_t *ret_n)
+static int read_values(struct cvb_stats_input *in, double **ret, size_t *ret_n)
 {
 	size_t n = 0, room = 0;
 	char *line;
 	int r;
 
-	while ((r = next_line(in, &line)) == 1) {
+	while ((r = cvb_stats_next_line(in, &line)) == 1) {
 		if (!*line)
 			continue;
 		if (n == room) {
@@ -649,7 +239,7 @@ static int read_values(struct input *in, double **ret, size_t *ret_n)
 			*ret = more;
 			room = room ? 2 * room : 1024;
 		}
-		r = parse_number(in, "value", line, &(*ret)[n]);
+		r = cvb_stats_parse_number(in, "value", line, &(*ret)[n]);
 		if (r == 0 && !isfinite((*ret)[n]))
 			r = cvb_err_set(in->err, -EBADMSG, "%s:%zu: value: %s is not finite",
 					in->name, in->line, line);
@@ -664,7 +254,7 @@ static int read_values(struct input *in, double **ret, size_t *ret_n)
 	return r;
 }
 
-static int describe_cli(struct input *in, struct cvb_err *err)
+static int describe_cli(struct cvb_stats_input *in, struct cvb_err *err)
 {
 	_cleanup_free_ double *x = NULL;
 	_cleanup_json_ json_t *out = NULL;
@@ -694,7 +284,7 @@ static int run(const void *conf, int argc, char **argv, struct cvb_err *err)
 {
 	static const char *const subjects[] = {"ratio", "describe", "changepoint", NULL};
 	const struct cvb_stats_conf *c = conf;
-	struct input in = {.f = stdin, .name = "stdin", .err = err};
+	struct cvb_stats_input in = {.f = stdin, .name = "stdin", .err = err};
 	const char *near = argc ? cvb_nearest(argv[0], subjects) : NULL;
 
 	if (argc == 1 && !strcmp(argv[0], "ratio"))

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Private to the files of the verb `stats`: its options and what each of its subjects is called.
+ * Private to the files of the verb `stats`: its options, its input, and what each of its subjects
+ * is called.
  */
 #ifndef CVB_CLI_STATS_PART_H
 #define CVB_CLI_STATS_PART_H
 
 #include "cli/verb.h"
+#include "stats/ratio.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -33,6 +35,34 @@ struct cvb_stats_conf {
 	int preset;	   /* changepoint: enum cvb_stats_preset */
 	bool json; /* JSON where text is the default; `ratio` and `describe` always print it */
 };
+
+#define CVB_STATS_LINE_BYTES 4096
+
+/* Numbers from a stranger, by line. */
+struct cvb_stats_input {
+	FILE *f;
+	const char *name; /* for messages, as NAME:LINE */
+	size_t line;	  /* number of the line in buf */
+	char buf[CVB_STATS_LINE_BYTES];
+	struct cvb_err *err;
+};
+
+/* Next line, blanks and line end cut off; *ret stays until the next call.  1, 0 at the end, or
+ * negative errno: -EBADMSG names the line. */
+CVB_MUST_CHECK int cvb_stats_next_line(struct cvb_stats_input *in, char **ret);
+
+/* The number in `text`, of the line read last; -EBADMSG names `field`. */
+CVB_MUST_CHECK int cvb_stats_parse_number(const struct cvb_stats_input *in, const char *field,
+					  const char *text, double *ret);
+
+/*
+ * The table of `stats ratio` to its end: CSV with the header session,round,base,test, columns in
+ * any order.  Sessions are numbered from 1: by value if all their labels are whole numbers, else
+ * as they come; rounds are numbered as they come.  *ret is the caller's to free, and is set on
+ * success only.  -EBADMSG names line and column.
+ */
+CVB_MUST_CHECK int cvb_stats_table_read(struct cvb_stats_input *in, struct cvb_pair **ret,
+					size_t *ret_n);
 
 /* A decimal number, whole; NaN and infinities are numbers here, hexadecimal ones are not. */
 bool cvb_stats_number(const char *text, double *ret);
