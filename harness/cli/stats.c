@@ -292,7 +292,7 @@ static int run(const void *conf, int argc, char **argv, struct cvb_err *err)
 	if (argc == 1 && !strcmp(argv[0], "describe"))
 		return describe_cli(&in, err);
 	if (argc == 1 && !strcmp(argv[0], "changepoint"))
-		return cvb_stats_changepoint_cli(stdin, "stdin", c, err);
+		return cvb_stats_changepoint_cli(&in, c, err);
 	return cvb_err_set(err, -EINVAL,
 			   "stats: expected one of ratio, describe, changepoint%s%s%s",
 			   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");

@@ -16,28 +16,27 @@ struct series {
 };
 
 /* One trimmed line that is not blank. */
-static int add_value(struct series *s, const char *text, const char *name, size_t line,
-		     struct cvb_err *err)
+static int add_value(struct series *s, const struct cvb_stats_input *in, const char *text)
 {
 	double v;
 
 	if (!cvb_stats_number(text, &v))
-		return cvb_err_set(err, -EINVAL,
+		return cvb_err_set(in->err, -EINVAL,
 				   "%s:%zu: \"%.60s\" is not a number; expected one value a line, "
 				   "no header",
-				   name, line, text);
+				   in->name, in->line, text);
 	if (!isfinite(v))
-		return cvb_err_set(err, -EINVAL, "%s:%zu: the value is not finite (%.60s)", name,
-				   line, text);
+		return cvb_err_set(in->err, -EINVAL, "%s:%zu: the value is not finite (%.60s)",
+				   in->name, in->line, text);
 	if (s->n == MAX_POINTS)
-		return cvb_err_set(err, -EINVAL, "%s:%zu: more than %zu values", name, line,
-				   MAX_POINTS);
+		return cvb_err_set(in->err, -EINVAL, "%s:%zu: more than %zu values", in->name,
+				   in->line, MAX_POINTS);
 	if (s->n == s->room) {
 		size_t room = s->room ? 2 * s->room : 1024;
 		double *x = reallocarray(s->x, room, sizeof(*x));
 
 		if (!x)
-			return cvb_err_set(err, -ENOMEM, "out of memory for %zu values", room);
+			return cvb_err_set(in->err, -ENOMEM, "out of memory for %zu values", room);
 		s->x = x;
 		s->room = room;
 	}
@@ -46,44 +45,28 @@ static int add_value(struct series *s, const char *text, const char *name, size_
 }
 
 /* Blank lines may only end the input: in the middle a night without a value is not one of 0. */
-static int read_series(FILE *in, const char *name, struct series *s, struct cvb_err *err)
+static int read_series(struct cvb_stats_input *in, struct series *s)
 {
-	_cleanup_free_ char *buf = NULL;
-	size_t buf_bytes = 0, line = 0, blank = 0;
-	ssize_t len;
+	size_t blank = 0;
+	char *text;
+	int r;
 
-	while ((len = getline(&buf, &buf_bytes, in)) >= 0) {
-		size_t n = (size_t)len;
-		char *text = buf;
-		int r;
-
-		line++;
-		if (memchr(buf, 0, n))
-			return cvb_err_set(err, -EINVAL, "%s:%zu: a NUL byte is not a number", name,
-					   line);
-		if (line == 1 && !strncmp(text, "\xef\xbb\xbf", 3)) {
-			text += 3;
-			n -= 3;
-		}
-		while (n && strchr(" \t\r\n", text[n - 1]))
-			text[--n] = '\0';
-		text += strspn(text, " \t");
+	while ((r = cvb_stats_next_line(in, &text)) == 1) {
 		if (!*text) {
-			blank = blank ? blank : line;
+			blank = blank ? blank : in->line;
 			continue;
 		}
 		if (blank)
-			return cvb_err_set(err, -EINVAL, "%s:%zu: the line is blank", name, blank);
-		r = add_value(s, text, name, line, err);
+			return cvb_err_set(in->err, -EINVAL, "%s:%zu: the line is blank", in->name,
+					   blank);
+		r = add_value(s, in, text);
 		if (r < 0)
 			return r;
 	}
-	if (ferror(in))
-		return cvb_err_set(err, -EIO, "%s: cannot read after line %zu", name, line);
-	if (!s->n)
-		return cvb_err_set(err, -EINVAL, "%s: there are no values; expected one a line",
-				   name);
-	return 0;
+	if (r == 0 && !s->n)
+		r = cvb_err_set(in->err, -EINVAL, "%s: there are no values; expected one a line",
+				in->name);
+	return r;
 }
 
 /* A number, or null where there is none. */
@@ -113,13 +96,13 @@ static json_t *to_json(const struct cvb_changepoints *c, const char *preset)
 			 (int)c->two_state, "preset", preset);
 }
 
-int cvb_stats_changepoint_cli(FILE *in, const char *in_name, const struct cvb_stats_conf *conf,
+int cvb_stats_changepoint_cli(struct cvb_stats_input *in, const struct cvb_stats_conf *conf,
 			      struct cvb_err *err)
 {
 	bool explore = conf->preset == CVB_STATS_EXPLORE;
 	struct cvb_changepoints c = {0};
 	struct series s = {0};
-	int r = read_series(in, in_name, &s, err);
+	int r = read_series(in, &s);
 
 	if (r == 0)
 		r = cvb_changepoints_find(s.x, s.n,

@@ -8,27 +8,44 @@
 #include <errno.h>
 #include <string.h>
 
+/* One line without its end into in->buf: 1, 0 at the end, or negative errno. */
+static int read_line(struct cvb_stats_input *in)
+{
+	size_t n = 0;
+	int c;
+
+	while ((c = getc_unlocked(in->f)) != EOF && c != '\n') {
+		if (!c)
+			return cvb_err_set(in->err, -EBADMSG, "%s:%zu: there is a NUL byte in it",
+					   in->name, in->line + 1);
+		if (n + 1 == sizeof(in->buf))
+			return cvb_err_set(in->err, -EBADMSG,
+					   "%s:%zu: the line is longer than %zu bytes", in->name,
+					   in->line + 1, sizeof(in->buf) - 1);
+		in->buf[n++] = (char)c;
+	}
+	if (ferror(in->f))
+		return cvb_err_set(in->err, -EIO, "%s: cannot read after line %zu", in->name,
+				   in->line);
+	if (!n && c == EOF)
+		return 0;
+	in->buf[n] = '\0';
+	in->line++;
+	return 1;
+}
+
 int cvb_stats_next_line(struct cvb_stats_input *in, char **ret)
 {
+	int r = read_line(in);
 	char *s = in->buf;
 	size_t n;
 
-	if (!fgets(in->buf, sizeof(in->buf), in->f)) {
-		if (ferror(in->f))
-			return cvb_err_set(in->err, -EIO, "%s: cannot read after line %zu",
-					   in->name, in->line);
-		return 0;
-	}
-	in->line++;
-	n = strlen(s);
-	if (n + 1 == sizeof(in->buf) && s[n - 1] != '\n')
-		return cvb_err_set(in->err, -EBADMSG, "%s:%zu: the line is longer than %d bytes",
-				   in->name, in->line, CVB_STATS_LINE_BYTES - 2);
-	if (in->line == 1 && !strncmp(s, "\xef\xbb\xbf", 3)) {
+	if (r <= 0)
+		return r;
+	if (in->line == 1 && !strncmp(s, "\xef\xbb\xbf", 3))
 		s += 3;
-		n -= 3;
-	}
-	while (n && strchr(" \t\r\n", s[n - 1]))
+	n = strlen(s);
+	while (n && strchr(" \t\r", s[n - 1]))
 		s[--n] = '\0';
 	*ret = s + strspn(s, " \t");
 	return 1;

@@ -48,7 +48,7 @@ struct cvb_stats_input {
 };
 
 /* Next line, blanks and line end cut off; *ret stays until the next call.  1, 0 at the end, or
- * negative errno: -EBADMSG names the line. */
+ * negative errno: -EBADMSG names a line that is too long or holds a NUL byte. */
 CVB_MUST_CHECK int cvb_stats_next_line(struct cvb_stats_input *in, char **ret);
 
 /* The number in `text`, of the line read last; -EBADMSG names `field`. */
@@ -68,11 +68,11 @@ CVB_MUST_CHECK int cvb_stats_table_read(struct cvb_stats_input *in, struct cvb_p
 bool cvb_stats_number(const char *text, double *ret);
 
 /*
- * The subjects.  `in` is read to its end, `in_name` names it in messages; the answer goes to
- * stdout.  Exit code (enum cvb_exit), or a negative errno with the chain in `err`: -EINVAL or
- * -EBADMSG for bad input, naming line and field.
+ * The subjects.  `in` is read to its end, the answer goes to stdout.  Exit code (enum cvb_exit), or
+ * a negative errno with the chain in `err`, which is also in->err: -EINVAL or -EBADMSG for bad
+ * input, naming line and field.
  */
-int cvb_stats_changepoint_cli(FILE *in, const char *in_name, const struct cvb_stats_conf *conf,
+int cvb_stats_changepoint_cli(struct cvb_stats_input *in, const struct cvb_stats_conf *conf,
 			      struct cvb_err *err);
 
 #endif

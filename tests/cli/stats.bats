@@ -166,6 +166,25 @@ ratio() {
     done
 }
 
+@test "a NUL byte or an endless line is refused, not cut off" {
+    run -2 --separate-stderr "$CVB" stats describe < <(printf '1\n2\0003\n4\n')
+    [[ "$stderr" == *"stdin:2: there is a NUL byte"* ]]
+    [ -z "$output" ]
+    run -2 --separate-stderr "$CVB" stats changepoint < <(printf '1\n2\n3\0\n')
+    [[ "$stderr" == *"stdin:3: there is a NUL byte"* ]]
+    run -2 --separate-stderr "$CVB" stats ratio \
+        < <(printf 'session,round,base,test\n1,1,5,5\0,9\n2,1,5,5\n')
+    [[ "$stderr" == *"stdin:2: there is a NUL byte"* ]]
+    for subject in ratio describe changepoint; do
+        run -2 --separate-stderr timeout 20 "$CVB" stats "$subject" < <(head -c 200000 /dev/zero |
+            tr '\0' 1)
+        [[ "$stderr" == *"stdin:1: the line is longer than"* ]]
+    done
+    # a last line without an end is a line
+    run -0 --separate-stderr "$CVB" stats describe < <(printf '1\n2')
+    jq -e '.n == 2' <<<"$output"
+}
+
 changepoint() {
     run --separate-stderr "$CVB" stats changepoint "$@"
 }
