@@ -142,7 +142,7 @@ static int judge(const char *bundle, bool json, struct cvb_err *err)
 	if (r < 0)
 		return r;
 	if (json) {
-		r = cvb_json_write("-", verdicts, err);
+		r = cvb_json_output("-", verdicts, err);
 		if (r < 0)
 			return r;
 	} else {

@@ -103,7 +103,7 @@ static int run(const void *conf, int argc, char **argv, struct cvb_err *err)
 	if (r == 0)
 		r = cvb_compare(side[0], side[1], &plan, &doc, err);
 	if (r == 0 && c->json)
-		r = cvb_json_write("-", doc, err);
+		r = cvb_json_output("-", doc, err);
 	else if (r == 0)
 		cvb_compare_print(stdout, doc, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"));
 	cvb_side_free(side[0]);

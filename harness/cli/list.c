@@ -191,7 +191,7 @@ static int run(const void *conf, int argc, char **argv, struct cvb_err *err)
 		return 0;
 	}
 	doc = json_pack("{s:O}", what, list);
-	return cvb_json_write("-", doc, err);
+	return cvb_json_output("-", doc, err);
 }
 
 static const struct cvb_verb verb = {

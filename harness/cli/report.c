@@ -36,7 +36,7 @@ static int run(const void *conf, int argc, char **argv, struct cvb_err *err)
 	if (r < 0)
 		return r;
 	if (c->json)
-		return cvb_json_write("-", verdicts, err);
+		return cvb_json_output("-", verdicts, err);
 	cvb_verdict_print(stdout, verdicts, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"));
 	cvb_bundle_print_page(stdout, argv[0]);
 	return 0;

@@ -485,9 +485,9 @@ static int measure(struct job *job, struct cvb_err *err)
 		return r;
 	doc = document(job, env);
 	if (job->conf->output)
-		r = cvb_json_write(job->conf->output, doc, err);
+		r = cvb_json_output(job->conf->output, doc, err);
 	if (r == 0 && job->conf->json)
-		r = cvb_json_write("-", doc, err);
+		r = cvb_json_output("-", doc, err);
 	else if (r == 0)
 		print_table(job, doc);
 	return r;

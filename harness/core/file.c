@@ -139,19 +139,6 @@ static void fsync_dir_of(const char *path)
 		fsync(fd); /* some file systems refuse; the rename itself stands */
 }
 
-/* Write to what is there and is no file: /dev/null, a terminal, a pipe.  Nothing to replace. */
-static int write_stream(const char *path, const void *data, size_t bytes, struct cvb_err *err)
-{
-	/* O_NONBLOCK for the open only: a pipe without a reader must not hang us */
-	_cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	int r;
-
-	if (fd < 0)
-		return cvb_err_set(err, -errno, "cannot write %s: %s", path, strerror(errno));
-	r = fcntl(fd, F_SETFL, 0) < 0 ? -errno : write_all(fd, data, bytes);
-	return r < 0 ? cvb_err_set(err, r, "cannot write %s: %s", path, strerror(-r)) : 0;
-}
-
 int cvb_file_write(const char *path, const void *data, size_t bytes, struct cvb_err *err)
 {
 	_cleanup_free_ char *tmp = cvb_strf("%s.tmp.XXXXXX", path);
@@ -162,9 +149,7 @@ int cvb_file_write(const char *path, const void *data, size_t bytes, struct cvb_
 	umask(mask);
 	if (!tmp)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
-	if (stat(path, &st) == 0 && (S_ISCHR(st.st_mode) || S_ISFIFO(st.st_mode)))
-		return write_stream(path, data, bytes, err);
-	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+	if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode))
 		return cvb_err_set(err, -EINVAL, "cannot write %s: it is not a file", path);
 	/* a fresh name: a link that someone planted under a guessable one would be followed */
 	int fd = mkostemp(tmp, O_CLOEXEC);
@@ -188,19 +173,68 @@ int cvb_file_write(const char *path, const void *data, size_t bytes, struct cvb_
 	return 0;
 }
 
-int cvb_json_write(const char *path, const json_t *doc, struct cvb_err *err)
+/* The text of a document; fresh memory, NULL with `err` set. */
+static char *json_text(const char *path, const json_t *doc, struct cvb_err *err)
 {
 	_cleanup_free_ char *text = json_dumps(doc, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
-	_cleanup_free_ char *whole = text ? cvb_strf("%s\n", text) : NULL;
+	char *whole = text ? cvb_strf("%s\n", text) : NULL;
 
 	if (!whole)
-		return cvb_err_set(err, -ENOMEM, "cannot encode JSON for %s", path);
-	if (!strcmp(path, "-")) {
-		if (fputs(whole, stdout) < 0 || fflush(stdout) < 0)
-			return cvb_err_set(err, -EIO, "cannot write to standard output: %s",
-					   strerror(errno));
-		return 0;
-	}
+		cvb_err_set(err, -ENOMEM, "cannot encode JSON for %s", path);
+	return whole;
+}
+
+int cvb_json_write(const char *path, const json_t *doc, struct cvb_err *err)
+{
+	_cleanup_free_ char *whole = json_text(path, doc, err);
+
+	return whole ? cvb_file_write(path, whole, strlen(whole), err) : -ENOMEM;
+}
+
+/* Write to what is there and is no file: /dev/null, a terminal, a pipe.  Nothing to replace. */
+static int write_stream(const char *path, const void *data, size_t bytes, struct cvb_err *err)
+{
+	/* O_NONBLOCK for the open only: a pipe without a reader must not hang us */
+	_cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	int r;
+
+	if (fd < 0)
+		return cvb_err_set(err, -errno, "cannot write %s: %s", path, strerror(errno));
+	r = fcntl(fd, F_SETFL, 0) < 0 ? -errno : write_all(fd, data, bytes);
+	return r < 0 ? cvb_err_set(err, r, "cannot write %s: %s", path, strerror(-r)) : 0;
+}
+
+/* Is `path` what this descriptor has open, such as /dev/stdout where that is a file? */
+static bool leads_to(const char *path, int fd)
+{
+	struct stat there, open_one;
+
+	return stat(path, &there) == 0 && fstat(fd, &open_one) == 0 &&
+	       there.st_dev == open_one.st_dev && there.st_ino == open_one.st_ino;
+}
+
+static int write_std(FILE *f, const char *text, struct cvb_err *err)
+{
+	if (fputs(text, f) < 0 || fflush(f) < 0)
+		return cvb_err_set(err, -EIO, "cannot write to standard %s: %s",
+				   f == stdout ? "output" : "error", strerror(errno));
+	return 0;
+}
+
+int cvb_json_output(const char *path, const json_t *doc, struct cvb_err *err)
+{
+	_cleanup_free_ char *whole = json_text(path, doc, err);
+	struct stat st;
+
+	if (!whole)
+		return -ENOMEM;
+	/* to open it anew, or to replace the link, would be another file or another place in it */
+	if (!strcmp(path, "-") || leads_to(path, STDOUT_FILENO))
+		return write_std(stdout, whole, err);
+	if (leads_to(path, STDERR_FILENO))
+		return write_std(stderr, whole, err);
+	if (stat(path, &st) == 0 && (S_ISCHR(st.st_mode) || S_ISFIFO(st.st_mode)))
+		return write_stream(path, whole, strlen(whole), err);
 	return cvb_file_write(path, whole, strlen(whole), err);
 }
 

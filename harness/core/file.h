@@ -32,15 +32,19 @@ int cvb_file_read_u64(const char *path, uint64_t *ret);
 /*
  * Replace `path` by `bytes` of `data`: temporary name beside it, fsync, rename, fsync of the
  * folder. After a failure the old file is untouched and no temporary file is left.  A link is
- * replaced, not followed; a character device or a pipe is written to as it is; anything else is
- * -EINVAL.
+ * replaced, not followed; what else is there and is no regular file is -EINVAL: the folder may
+ * come from a stranger, such as a bundle.
  */
 CVB_MUST_CHECK int cvb_file_write(const char *path, const void *data, size_t bytes,
 				  struct cvb_err *err);
 
-/* The same for a JSON document, indented, keys in insertion order, with a final newline.
- * `path` "-" writes to stdout instead. */
+/* The same for a JSON document, indented, keys in insertion order, with a final newline. */
 CVB_MUST_CHECK int cvb_json_write(const char *path, const json_t *doc, struct cvb_err *err);
+
+/* The same for a path that the user named: "-", and what leads to stdout or stderr (/dev/stdout),
+ * is written there; another character device or a pipe, also behind a link, is written to as it is.
+ */
+CVB_MUST_CHECK int cvb_json_output(const char *path, const json_t *doc, struct cvb_err *err);
 
 /* mkdir -p. */
 CVB_MUST_CHECK int cvb_mkdir_all(const char *path, struct cvb_err *err);

@@ -220,6 +220,48 @@ on_gpu() {
     [ -f c/report.html ]
 }
 
+@test "what report writes replaces files and links, and goes through neither a link nor a pipe" {
+    "$CVB" certify "$local_profile" -o b -q >/dev/null || true
+    for name in verdicts.json report.html; do
+        rm b/$name
+        ln -s /dev/full b/$name
+        run -0 --separate-stderr "$CVB" report b
+        [ -f b/$name ]
+        [ ! -L b/$name ]
+        mv b/$name kept
+        mkfifo b/$name
+        run -2 --separate-stderr timeout 10 "$CVB" report b
+        [[ "$stderr" == *"cannot write b/$name: it is not a file"* ]]
+        mv kept b/$name
+    done
+}
+
+@test "run -o writes through to stdout, stderr, a device or a pipe, and replaces other links" {
+    # not /dev/stdout itself, which a mistake would replace
+    ln -s /proc/self/fd/1 out
+    ln -s /proc/self/fd/2 err
+    for path in - out; do
+        "$CVB" run null.nop -q -o "$path" >doc.json
+        # the table follows the document
+        jq -e '.schema == "cvmbench.result/1"' < <(sed '/^}$/q' doc.json)
+        grep null.nop/cost < <(sed '1,/^}$/d' doc.json)
+    done
+    "$CVB" run null.nop -q -o err >table 2>doc.json
+    jq -e '.schema == "cvmbench.result/1"' doc.json
+    grep null.nop/cost table
+    [ -L out ]
+    [ -L err ]
+    "$CVB" run null.nop -q -o out | cat >piped
+    grep -q cvmbench.result/1 piped
+    run -6 --separate-stderr "$CVB" run null.nop -q -o /dev/full
+    [ -c /dev/full ]
+    echo keep >victim
+    ln -s victim link
+    "$CVB" run null.nop -q -o link
+    [ ! -L link ]
+    [ "$(cat victim)" = keep ]
+}
+
 @test "text from a file cannot command the terminal" {
     printf '[profile]\n[\033[31mevil]\n' >p.ini
     run -2 --separate-stderr "$CVB" certify p.ini

@@ -62,26 +62,66 @@ static void write_replaces_whole_or_not_at_all(void **state)
 	assert_int_not_equal(access(dir, F_OK), 0); /* no temporary file was left to keep it */
 }
 
-static void write_does_not_follow_links_or_replace_devices(void **state)
+/* What a stranger's bundle may hold where we write. */
+static void write_replaces_files_and_links_only(void **state)
 {
-	char dir[] = "/tmp/cvb-core-XXXXXX", victim[64], link_path[64], *text;
+	char dir[] = "/tmp/cvb-core-XXXXXX", victim[64], path[64], *text;
+	_cleanup_json_ json_t *doc = json_pack("[i]", 7);
 	struct cvb_err err = {0};
 	struct stat st;
 
 	(void)state;
 	assert_non_null(mkdtemp(dir));
 	snprintf(victim, sizeof(victim), "%s/victim", dir);
-	snprintf(link_path, sizeof(link_path), "%s/link", dir);
+	snprintf(path, sizeof(path), "%s/here", dir);
 	assert_int_equal(cvb_file_write(victim, "keep", 4, &err), 0);
-	assert_int_equal(symlink(victim, link_path), 0);
-	assert_int_equal(cvb_file_write(link_path, "new", 3, &err), 0);
+	const char *const behind[] = {victim, dir, "/dev/full", "/nowhere"};
+
+	for (size_t i = 0; i < CVB_ARRAY_LEN(behind); i++) {
+		assert_int_equal(symlink(behind[i], path), 0);
+		assert_int_equal(cvb_file_write(path, "new", 3, &err), 0);
+		assert_int_equal(lstat(path, &st), 0);
+		assert_true(S_ISREG(st.st_mode));
+		assert_int_equal(unlink(path), 0);
+	}
 	assert_int_equal(cvb_file_read(victim, 100, &text, NULL, &err), 0);
 	assert_string_equal(text, "keep");
 	free(text);
-	assert_int_equal(cvb_file_write("/dev/null", "x", 1, &err), 0);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(cvb_file_write(path, "x", 1, &err), -EINVAL);
+	assert_int_equal(cvb_json_write(path, doc, &err), -EINVAL);
+	assert_int_equal(stat(path, &st), 0);
+	assert_true(S_ISFIFO(st.st_mode));
+	assert_int_equal(cvb_file_write(dir, "x", 1, &err), -EINVAL);
+	assert_int_equal(cvb_remove_tree(dir), 0);
+}
+
+/* What a user may name with -o. */
+static void output_goes_through_to_devices_and_pipes(void **state)
+{
+	char dir[] = "/tmp/cvb-core-XXXXXX", path[64], link_path[64], said[64] = "";
+	_cleanup_json_ json_t *doc = json_pack("[i]", 7);
+	struct cvb_err err = {0};
+	struct stat st;
+	int fd;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/pipe", dir);
+	snprintf(link_path, sizeof(link_path), "%s/link", dir);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(symlink(path, link_path), 0);
+	fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(cvb_json_output(link_path, doc, &err), 0);
+	assert_int_equal(read(fd, said, sizeof(said) - 1), (ssize_t)strlen("[\n  7\n]\n"));
+	assert_string_equal(said, "[\n  7\n]\n");
+	close(fd);
+	assert_int_equal(cvb_json_output(path, doc, &err), -ENXIO); /* no reader: no wait */
+	assert_int_equal(cvb_json_output("/dev/null", doc, &err), 0);
+	assert_int_equal(cvb_json_output("/dev/full", doc, &err), -ENOSPC);
 	assert_int_equal(stat("/dev/null", &st), 0);
 	assert_true(S_ISCHR(st.st_mode));
-	assert_int_equal(cvb_file_write(dir, "x", 1, &err), -EINVAL);
 	assert_int_equal(cvb_remove_tree(dir), 0);
 }
 
@@ -223,7 +263,8 @@ int main(void)
 		cmocka_unit_test(cause_is_kept_below_what_was_being_done),
 		cmocka_unit_test(no_err_is_fine),
 		cmocka_unit_test(write_replaces_whole_or_not_at_all),
-		cmocka_unit_test(write_does_not_follow_links_or_replace_devices),
+		cmocka_unit_test(write_replaces_files_and_links_only),
+		cmocka_unit_test(output_goes_through_to_devices_and_pipes),
 		cmocka_unit_test(program_that_ends_takes_its_children_along),
 		cmocka_unit_test(program_output_and_status_are_kept_apart),
 		cmocka_unit_test(program_that_hangs_is_ended_with_its_children),
