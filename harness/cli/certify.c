@@ -134,11 +134,8 @@ static bool has_samples(const char *bundle)
 static int judge(const char *bundle, bool json, struct cvb_err *err)
 {
 	_cleanup_json_ json_t *verdicts = NULL;
-	int r = cvb_bundle_judge(bundle, &verdicts, NULL, err);
+	int r = cvb_report_html(bundle, &verdicts, err);
 
-	if (r < 0)
-		return r;
-	r = cvb_report_html(bundle, err);
 	if (r < 0)
 		return r;
 	if (json) {

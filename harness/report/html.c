@@ -255,7 +255,7 @@ static int render(struct cvb_page *p, const char *bundle_dir, char **ret_html, s
 	return r;
 }
 
-int cvb_report_html(const char *bundle_dir, struct cvb_err *err)
+int cvb_report_html(const char *bundle_dir, json_t **ret_verdicts, struct cvb_err *err)
 {
 	_cleanup_free_ char *out = cvb_bundle_path(bundle_dir, CVB_BUNDLE_HTML);
 	_cleanup_free_ char *html = NULL;
@@ -292,5 +292,9 @@ int cvb_report_html(const char *bundle_dir, struct cvb_err *err)
 	free(page.tmp_dir);
 	free(page.no_pictures);
 	cvb_model_free(model);
-	return r < 0 ? cvb_err_wrap(err, r, "writing the report of %s", bundle_dir) : 0;
+	if (r < 0)
+		return cvb_err_wrap(err, r, "writing the report of %s", bundle_dir);
+	if (ret_verdicts)
+		*ret_verdicts = CVB_TAKE(verdicts);
+	return 0;
 }
