@@ -17,7 +17,7 @@
 #include <string.h>
 
 #define PROFILE_MAX_BYTES CVB_MIB
-#define PICTURES_MAX	  200
+#define PICTURES_MAX	  200 /* each is a run of gnuplot */
 
 /* ---- pieces of a page --------------------------------------------------------------------------
  */
@@ -82,10 +82,17 @@ int cvb_page_picture(struct cvb_page *p, const char *script, const char *args[],
 
 	if (p->no_pictures)
 		return 0;
-	if (p->pictures >= PICTURES_MAX) {
-		cvb_page_raw(p, "<p class=note>picture left out: the page has too many</p>\n");
-		return 0;
+	if (p->pictures == PICTURES_MAX && !p->pictures_full) {
+		p->pictures_full = true;
+		cvb_page_raw(p, "<p class=note>");
+		cvb_page_textf(p,
+			       "no picture here and below: a page has at most %d pictures; the "
+			       "tables are whole",
+			       PICTURES_MAX);
+		cvb_page_raw(p, "</p>\n");
 	}
+	if (p->pictures_full)
+		return 0;
 	p->pictures++;
 	r = write_data(p->tmp_dir, p->pictures, "dat", data, &data_path, err);
 	if (r == 0 && labels)

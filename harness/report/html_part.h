@@ -14,9 +14,10 @@ struct cvb_page {
 	FILE *f;
 	const struct cvb_model *m;
 	const json_t *verdicts;
-	char *tmp_dir;	   /* absolute; data files of pictures */
-	unsigned pictures; /* numbers them */
-	char *no_pictures; /* why there are none, said once at the top; NULL: there are */
+	char *tmp_dir;	    /* absolute; data files of pictures */
+	unsigned pictures;  /* numbers them */
+	bool pictures_full; /* there are as many as a page may have, which it has said */
+	char *no_pictures;  /* why there are none, said once at the top; NULL: there are */
 };
 
 extern const char cvb_html_style[]; /* the page's CSS */

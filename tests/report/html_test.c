@@ -15,6 +15,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <sys/stat.h>
 
 #define PROFILE                                                                                    \
 	"[profile]\nsummary = <script>alert(1)</script>\nsessions = 6\nrounds = 2\n"               \
@@ -198,6 +199,72 @@ static void nothing_is_left_behind(void **state)
 	assert_int_equal(n, 4); /* journal, profile, verdicts, report */
 }
 
+/* A journal with `metrics` swept metrics, each of which is a family with a picture. */
+static void make_swept_bundle(unsigned metrics)
+{
+	_cleanup_free_ char *journal = cvb_bundle_path(dir, CVB_BUNDLE_JOURNAL);
+	_cleanup_free_ char *profile = cvb_bundle_path(dir, CVB_BUNDLE_PROFILE);
+	FILE *f = fopen(journal, "we");
+
+	assert_non_null(f);
+	fputs("{\"type\":\"campaign\",\"schema\":\"cvmbench.journal/1\",\"profile\":\"p\",\"seed\":7,"
+	      "\"sessions\":1,\"rounds\":1,\"arms\":[{\"name\":\"native\"}],\"benches\":[{\"name\":"
+	      "\"mem.stream\",\"arms\":[\"native\"],\"rounds\":1}]}\n"
+	      "{\"type\":\"session\",\"session\":1,\"attempt\":1}\n"
+	      "{\"type\":\"bench\",\"session\":1,\"attempt\":1,\"arm\":\"native\",\"bench\":"
+	      "\"mem.stream\",\"outcome\":\"ok\",\"options\":{},\"notes\":[],\"series\":[",
+	      f);
+	for (unsigned i = 0; i < 4 * metrics; i++)
+		fprintf(f,
+			"%s{\"metric\":\"m%u\",\"unit\":\"ns\",\"better\":\"lower\",\"params\":"
+			"{\"depth\":%u}}",
+			i ? "," : "", i / 4, 1 + i % 4);
+	fputs("]}\n{\"type\":\"sample\",\"session\":1,\"attempt\":1,\"arm\":\"native\",\"bench\":"
+	      "\"mem.stream\",\"round\":1,\"start_ns\":1,\"duration_ns\":1,\"values\":[",
+	      f);
+	for (unsigned i = 0; i < 4 * metrics; i++)
+		fprintf(f, "%s%u", i ? "," : "", 1 + i % 4);
+	fputs("]}\n{\"type\":\"round\",\"session\":1,\"attempt\":1,\"bench\":\"mem.stream\","
+	      "\"round\":1}\n",
+	      f);
+	fclose(f);
+	assert_int_equal(cvb_file_write(profile, PROFILE, strlen(PROFILE), NULL), 0);
+}
+
+/* Each picture is a run of gnuplot, here a stand-in that counts: a page has so many, and says so
+ * once.  What is left out of the pictures is still in the tables. */
+static void pictures_are_limited(void **state)
+{
+	static const char stand_in[] =
+		"#!/bin/sh\necho run >>\"${0%/*}/runs\"\necho '<svg></svg>'\n";
+	_cleanup_free_ char *old_path = strdup(getenv("PATH") ? getenv("PATH") : "");
+	char bin[] = "/tmp/cvb-html-bin-XXXXXX";
+	char name[64], path[5000];
+
+	(void)state;
+	if (!have_pictures())
+		skip();
+	assert_non_null(mkdtemp(bin));
+	snprintf(name, sizeof(name), "%s/gnuplot", bin);
+	assert_int_equal(cvb_file_write(name, stand_in, strlen(stand_in), NULL), 0);
+	assert_int_equal(chmod(name, 0700), 0);
+	snprintf(path, sizeof(path), "%s:%s", bin, old_path);
+	assert_int_equal(setenv("PATH", path, 1), 0);
+	make_swept_bundle(230);
+
+	_cleanup_free_ char *html = render(), *runs = NULL;
+
+	assert_int_equal(setenv("PATH", old_path, 1), 0);
+	snprintf(name, sizeof(name), "%s/runs", bin);
+	assert_int_equal(cvb_file_read(name, 100000, &runs, NULL, NULL), 0);
+	assert_int_equal(count(runs, "run\n"), 200);
+	assert_int_equal(count(html, "<svg role=\"img\""), 200);
+	assert_int_equal(count(html, "picture left out"), 0);
+	assert_int_equal(count(html, "a page has at most 200 pictures"), 1);
+	assert_non_null(strstr(html, "m229"));
+	assert_int_equal(cvb_remove_tree(bin), 0);
+}
+
 /* What the caller is given, what the file holds and what the page shows are one judgement. */
 static void verdicts_are_written_and_handed_out(void **state)
 {
@@ -265,6 +332,7 @@ int main(void)
 		cmocka_unit_test(same_again),
 		cmocka_unit_test(hostile_text),
 		cmocka_unit_test(without_gnuplot),
+		cmocka_unit_test(pictures_are_limited),
 		cmocka_unit_test(partial_campaigns),
 		cmocka_unit_test(nothing_is_left_behind),
 		cmocka_unit_test(verdicts_are_written_and_handed_out),
