@@ -53,10 +53,11 @@ struct cvb_model_arm {
 	char *accel;	    /* "kvm", "tcg"; NULL: none (local) or not yet known */
 	bool accel_changed; /* not the same in all sessions: accel is then "tcg" */
 	enum cvb_model_arm_state state;
-	char *reason;	     /* why unsupported, or NULL */
-	json_t *environment; /* of the latest session in which it was ready; NULL */
-	unsigned sessions;   /* distinct sessions in which it was ready */
-	double *boot_ns;     /* each time it came up, in journal order */
+	char *reason;		       /* why unsupported, the last time; or NULL */
+	json_t *environment;	       /* of the latest session in which it was ready; NULL */
+	unsigned sessions;	       /* distinct sessions in which it was ready */
+	unsigned sessions_unsupported; /* those in which its last attempt to come up failed */
+	double *boot_ns;	       /* each time it came up, in journal order */
 	size_t n_boots;
 	uint64_t swiotlb_slabs;	     /* pool size in 2 KiB slots, 0: none or unknown */
 	uint64_t swiotlb_used_slabs; /* highest use seen, in slots */

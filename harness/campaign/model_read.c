@@ -232,6 +232,11 @@ static int on_arm_ready(struct cvb_model_reader *r, unsigned arm, unsigned sessi
 		a->boot_ns[a->n_boots++] = json_number_value(boot);
 	}
 	a->state = CVB_MODEL_ARM_READY;
+	/* another attempt at the session, after what was missing came */
+	if (r->last_unsupported[arm] == session) {
+		r->last_unsupported[arm] = 0;
+		a->sessions_unsupported--;
+	}
 	if (r->last_ready[arm] != session) {
 		r->last_ready[arm] = session;
 		a->sessions++;
@@ -258,6 +263,10 @@ static int on_arm(struct cvb_model_reader *r)
 
 	if (a->state != CVB_MODEL_ARM_READY)
 		a->state = CVB_MODEL_ARM_UNSUPPORTED;
+	if (r->last_unsupported[arm] != session) {
+		r->last_unsupported[arm] = session;
+		a->sessions_unsupported++;
+	}
 	return cvb_model_get_text(r, r->line, "reason", CVB_MODEL_REASON_BYTES, true, &a->reason);
 }
 

@@ -78,7 +78,8 @@ struct cvb_model_reader {
 	json_t *series_index; /* series key -> index */
 	size_t series_room;
 	size_t *series_line; /* number of the line that named a series last; MAX_SERIES of them */
-	unsigned last_ready[CVB_MODEL_MAX_ARMS]; /* session last counted in arms[].sessions */
+	unsigned last_ready[CVB_MODEL_MAX_ARMS];       /* session last counted in arms[].sessions */
+	unsigned last_unsupported[CVB_MODEL_MAX_ARMS]; /* the same, sessions_unsupported; 0: none */
 };
 
 #define CVB_MODEL_NAME_BYTES   128

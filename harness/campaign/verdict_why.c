@@ -72,6 +72,10 @@ static void why_not_arms(const struct cvb_model *m, const struct cvb_gate *gates
 		if (a->state == CVB_MODEL_ARM_UNSUPPORTED)
 			add(list, "Arm %s, used by %s, cannot run here: %s.", a->name, users,
 			    a->reason);
+		else if (a->sessions_unsupported)
+			add(list, "Arm %s, used by %s, could not run in %u session%s: %s.", a->name,
+			    users, a->sessions_unsupported, a->sessions_unsupported == 1 ? "" : "s",
+			    a->reason);
 		if (a->state == CVB_MODEL_ARM_UNSEEN)
 			add(list, "Arm %s, used by %s, was not reached.", a->name, users);
 		if (a->accel_changed)

@@ -164,6 +164,29 @@ static void params_match(void **state)
 	cvb_model_free(m);
 }
 
+/* What an arm last said in a session counts: attempt 2 found what attempt 1 missed. */
+static void sessions_without_an_arm_are_counted(void **state)
+{
+#define ARM_B_NOT(s, t, why)                                                                       \
+	"{\"type\":\"arm\"," AT(s, t) ",\"arm\":\"b\",\"state\":\"unsupported\",\"reason\":\"" why \
+				      "\"}\n"
+#define ARM_B_AT(s, t)                                                                             \
+	"{\"type\":\"arm\"," AT(s, t) ",\"arm\":\"b\",\"state\":\"ready\",\"labels\":{}}\n"
+	struct cvb_model *m =
+		load(CAMPAIGN ARM_B_NOT("1", "1", "no qemu") ARM_B_AT("1", "2") ARM_B_AT("2", "1")
+			     ARM_B_NOT("2", "2", "no disk") ARM_B_NOT("2", "3", "no space"));
+
+	(void)state;
+	assert_int_equal(m->arms[1].state, CVB_MODEL_ARM_READY);
+	assert_int_equal(m->arms[1].sessions_unsupported, 1);
+	assert_string_equal(m->arms[1].reason, "no space");
+	assert_int_equal(m->arms[0].sessions_unsupported, 0);
+	cvb_model_free(m);
+	m = load(CAMPAIGN ARM_B_NOT("1", "1", "no qemu") ARM_B_AT("1", "2"));
+	assert_int_equal(m->arms[1].sessions_unsupported, 0);
+	cvb_model_free(m);
+}
+
 static void accel_that_changes_is_seen(void **state)
 {
 #define ARM_B(s, accel)                                                                            \
@@ -329,6 +352,7 @@ int main(void)
 		cmocka_unit_test(outcomes_merge),
 		cmocka_unit_test(nulls_are_kept_as_nan),
 		cmocka_unit_test(params_match),
+		cmocka_unit_test(sessions_without_an_arm_are_counted),
 		cmocka_unit_test(accel_that_changes_is_seen),
 		cmocka_unit_test(torn_journal_loads),
 		cmocka_unit_test(hostile_lines),

@@ -36,7 +36,8 @@ struct synth {
 	const char *vm_left_out;    /* reason for which vm leaves kind=fancy out; NULL: nothing */
 	double vm_timer_ns;	    /* 0: 50; the shortest batch takes 2 ms */
 	const char *accel;	    /* of vm; NULL: "kvm" */
-	const char *vm_unsupported; /* reason; the arm then never runs */
+	const char *vm_unsupported; /* reason; the arm does not run ... */
+	unsigned unsupported_from;  /* ... from this session on; 0: ever */
 	const char *vm_outcome;	    /* a bench line of this outcome follows the samples */
 	const char *vm_arm_end;	    /* reason */
 	const char *text;      /* hostile text: vm's kernel, a note and a parameter; JSON-escaped */
@@ -70,6 +71,11 @@ static inline void synth_campaign(FILE *f, const struct synth *c)
 		c->sessions, c->rounds, c->rounds);
 }
 
+static inline bool synth_vm_runs(const struct synth *c, unsigned session)
+{
+	return !c->vm_unsupported || session < c->unsupported_from;
+}
+
 static inline void synth_arms(FILE *f, const struct synth *c, unsigned session)
 {
 	static const char *const names[] = {"native", "aa", "vm"};
@@ -77,7 +83,7 @@ static inline void synth_arms(FILE *f, const struct synth *c, unsigned session)
 	for (int a = 0; a < 3; a++) {
 		fprintf(f, "{\"type\":\"arm\",\"session\":%u,\"attempt\":1,\"arm\":\"%s\",",
 			session, names[a]);
-		if (a == 2 && c->vm_unsupported) {
+		if (a == 2 && !synth_vm_runs(c, session)) {
 			fprintf(f, "\"state\":\"unsupported\",\"reason\":\"%s\"}\n",
 				c->vm_unsupported);
 			continue;
@@ -108,7 +114,7 @@ static inline void synth_rounds(FILE *f, const struct synth *c, unsigned session
 				(stolen && c->stolen_factor > 0 ? c->stolen_factor : 1) *
 				(r == 1 && c->late_factor > 0 ? c->late_factor : 1)};
 
-		for (int a = 0; a < (c->vm_unsupported ? 2 : 3); a++) {
+		for (int a = 0; a < (synth_vm_runs(c, session) ? 3 : 2); a++) {
 			char triad[40];
 
 			snprintf(triad, sizeof(triad), "%.17g", base * factor[a]);
@@ -149,7 +155,7 @@ static inline void synth_session(FILE *f, const struct synth *c, unsigned sessio
 
 	fprintf(f, "{\"type\":\"session\",\"session\":%u,\"attempt\":1}\n", session);
 	synth_arms(f, c, session);
-	for (int a = 0; a < (c->vm_unsupported ? 2 : 3); a++) {
+	for (int a = 0; a < (synth_vm_runs(c, session) ? 3 : 2); a++) {
 		bool changed = a == 2 && c->vm_change_session && session >= c->vm_change_session;
 
 		fprintf(f,

@@ -356,6 +356,23 @@ static void unsupported_blocks_a_pass(void **state)
 	expect(v, "UNSUPPORTED", 4, "no TDX module");
 }
 
+/* The sessions in which the arm ran decide, but they are not all that was asked for. */
+static void an_arm_missing_in_some_sessions_blocks_a_certificate(void **state)
+{
+	json_t *v = judge((struct synth){
+		.sessions = 8, .vm_unsupported = "no TDX module", .unsupported_from = 7});
+
+	(void)state;
+	assert_true(why_not_has(v, "used by gate g, could not run in 2 sessions: no TDX module."));
+	assert_false(why_not_has(v, "cannot run here"));
+	assert_false(json_is_true(json_object_get(v, "certifiable")));
+	expect(v, "PASS", 0, "");
+	v = judge((struct synth){.sessions = 8});
+	assert_false(why_not_has(v, "could not run"));
+	assert_true(json_is_true(json_object_get(v, "certifiable")));
+	json_decref(v);
+}
+
 static void fail_wins_overall(void **state)
 {
 	const struct cvb_gate gates[] = {
@@ -764,6 +781,7 @@ int main(void)
 		cmocka_unit_test(pairing_is_what_was_achieved),
 		cmocka_unit_test(open_gates_name_the_next_look),
 		cmocka_unit_test(unsupported_blocks_a_pass),
+		cmocka_unit_test(an_arm_missing_in_some_sessions_blocks_a_certificate),
 		cmocka_unit_test(fail_wins_overall),
 		cmocka_unit_test(failures_are_adjusted),
 		cmocka_unit_test(failures_count_the_looks),
