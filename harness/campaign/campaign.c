@@ -22,15 +22,14 @@ struct done {
 	bool begun, ended;
 	uint64_t seed;
 	uint64_t attempts[MAX_SESSIONS];
-	uint64_t bench_done[MAX_SESSIONS]; /* bit b */
+	uint64_t bench_done[MAX_SESSIONS]; /* bit b: the profile's benches[b] */
 	bool session_done[MAX_SESSIONS];
-	const struct cvb_profile *profile;
-	const char *path;
 };
 
 struct campaign {
 	const struct cvb_profile *profile;
 	const char *bundle;
+	bool resume;
 	struct cvb_journal *journal;
 	struct done done;
 	struct cvb_peer peer;
@@ -38,45 +37,74 @@ struct campaign {
 
 /* --- resuming --------------------------------------------------------------------------------- */
 
-static int bench_index(const struct cvb_profile *p, const char *name)
+static int not_one_campaign(const struct cvb_model *m, const char *what, struct cvb_err *err)
 {
-	for (size_t i = 0; name && i < p->n_benches; i++)
-		if (!strcmp(p->benches[i].bench->name, name))
-			return (int)i;
-	return -1;
+	return cvb_err_set(err, -EINVAL,
+			   "%s was not measured by this bundle's " CVB_BUNDLE_PROFILE
+			   ": the %s differ",
+			   m->path, what);
 }
 
-static int replay(const json_t *line, size_t number, void *ctx, struct cvb_err *err)
+/* A campaign goes on by the plan that it began with: lines of another would not fit its journal. */
+static int check_plan(const struct cvb_model *m, const struct cvb_profile *p, struct cvb_err *err)
 {
-	struct done *d = ctx;
-	const char *type = json_string_value(json_object_get(line, "type"));
-	json_int_t session = json_integer_value(json_object_get(line, "session"));
-	json_int_t attempt = json_integer_value(json_object_get(line, "attempt"));
-	int b;
+	if (m->sessions != p->sessions)
+		return not_one_campaign(m, "numbers of sessions", err);
+	if (m->n_arms != p->n_arms || m->n_benches != p->n_benches)
+		return not_one_campaign(m, "arms or benchmarks", err);
+	for (size_t i = 0; i < p->n_arms; i++)
+		if (strcmp(m->arms[i].name, p->arms[i].name) != 0)
+			return not_one_campaign(m, "arms", err);
+	for (size_t i = 0; i < p->n_benches; i++) {
+		const struct cvb_profile_bench *b = &p->benches[i];
 
-	if (!type)
-		return cvb_err_set(err, -EBADMSG, "%s:%zu: no \"type\"", d->path, number);
-	if (!strcmp(type, "campaign")) {
-		d->begun = true;
-		d->seed = (uint64_t)json_integer_value(json_object_get(line, "seed"));
-		return 0;
+		if (strcmp(m->benches[i].name, b->bench->name) != 0 ||
+		    m->benches[i].arm_mask != b->arm_mask)
+			return not_one_campaign(m, "benchmarks", err);
+		if (m->benches[i].rounds != (b->rounds ? b->rounds : p->rounds))
+			return not_one_campaign(m, "numbers of rounds", err);
 	}
-	if (!strcmp(type, "campaign_end"))
-		d->ended = true;
-	if (session < 1)
-		return 0;
-	if (session > MAX_SESSIONS || attempt < 1)
-		return cvb_err_set(err, -EBADMSG, "%s:%zu: session or attempt out of range",
-				   d->path, number);
-	uint64_t *attempts = &d->attempts[session - 1];
-
-	*attempts = cvb_max(*attempts, (uint64_t)attempt);
-	b = bench_index(d->profile, json_string_value(json_object_get(line, "bench")));
-	if (!strcmp(type, "bench_end") && b >= 0)
-		d->bench_done[session - 1] |= UINT64_C(1) << b;
-	if (!strcmp(type, "session_end"))
-		d->session_done[session - 1] = true;
 	return 0;
+}
+
+/* What is done already, as the report would read it. */
+static int take_done(const struct cvb_model *m, const struct cvb_profile *p, struct done *d,
+		     struct cvb_err *err)
+{
+	char *end;
+	int r = check_plan(m, p, err);
+
+	if (r < 0)
+		return r;
+	errno = 0;
+	d->seed = strtoull(m->seed, &end, 10);
+	if (errno || end == m->seed || *end || *m->seed == '-')
+		return cvb_err_set(err, -EBADMSG, "%s: the seed %s is no whole number", m->path,
+				   m->seed);
+	d->begun = true;
+	d->ended = m->complete;
+	for (unsigned s = 0; s < m->sessions; s++) {
+		d->attempts[s] = m->session[s].attempts;
+		d->bench_done[s] = m->session[s].benches_done;
+		d->session_done[s] = m->session[s].complete;
+	}
+	return 0;
+}
+
+static int read_done(struct campaign *c, const char *journal, struct cvb_err *err)
+{
+	struct cvb_model *m = NULL;
+	int r;
+
+	if (cvb_journal_is_empty(c->journal))
+		return 0;
+	r = cvb_model_load(&m, journal, err);
+	if (r < 0)
+		return cvb_err_wrap(err, r, "reading what was done already");
+	c->done.begun = true;
+	r = c->resume ? take_done(m, c->profile, &c->done, err) : 0;
+	cvb_model_free(m);
+	return r;
 }
 
 /* --- the bundle ------------------------------------------------------------------------------- */
@@ -173,7 +201,7 @@ static int check_fresh(const char *bundle, const char *journal, struct cvb_err *
 				   bundle);
 }
 
-static int open_bundle(struct campaign *c, uint64_t seed, bool resume, struct cvb_err *err)
+static int open_bundle(struct campaign *c, uint64_t seed, struct cvb_err *err)
 {
 	_cleanup_free_ char *journal = cvb_bundle_path(c->bundle, CVB_BUNDLE_JOURNAL);
 	int r;
@@ -183,24 +211,21 @@ static int open_bundle(struct campaign *c, uint64_t seed, bool resume, struct cv
 	r = cvb_mkdir_all(c->bundle, err);
 	/* what the report would refuse is refused now, not after hours of measuring more of it */
 	if (r == 0)
-		r = resume ? check_resumable(c->bundle, err) : check_fresh(c->bundle, journal, err);
+		r = c->resume ? check_resumable(c->bundle, err)
+			      : check_fresh(c->bundle, journal, err);
 	if (r == 0) /* locks out another campaign in this bundle */
 		r = cvb_journal_open(&c->journal, journal, err);
+	if (r == 0)
+		r = read_done(c, journal, err);
 	if (r < 0)
 		return r;
-	c->done.profile = c->profile;
-	c->done.path = journal;
-	r = cvb_journal_read(journal, replay, &c->done, err);
-	c->done.path = NULL;
-	if (r < 0)
-		return cvb_err_wrap(err, r, "reading what was done already");
-	if (c->done.begun && !resume)
+	if (c->done.begun && !c->resume)
 		return cvb_err_set(
 			err, -EINVAL,
 			"%s already holds a campaign: continue it with --resume, or choose "
 			"another folder with -o",
 			c->bundle);
-	if (!c->done.begun && resume)
+	if (!c->done.begun && c->resume)
 		return cvb_err_set(err, -EINVAL, "%s holds no campaign to resume", c->bundle);
 	return c->done.begun ? 0 : begin(c, seed, err);
 }
@@ -364,10 +389,11 @@ int cvb_campaign_run(const struct cvb_profile *profile, const char *bundle, uint
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	c->profile = profile;
 	c->bundle = bundle;
+	c->resume = resume;
 	if (profile->sessions > MAX_SESSIONS)
 		r = cvb_err_set(&why, -EINVAL, "more than %d sessions", MAX_SESSIONS);
 	else
-		r = open_bundle(c, seed, resume, &why);
+		r = open_bundle(c, seed, &why);
 	if (r == 0 && !c->done.ended) {
 		_cleanup_free_ char *scratch = cvb_bundle_path(bundle, "scratch");
 

@@ -90,6 +90,11 @@ int cvb_journal_open(struct cvb_journal **ret, const char *path, struct cvb_err 
 	return 0;
 }
 
+bool cvb_journal_is_empty(const struct cvb_journal *j)
+{
+	return !j->bytes;
+}
+
 static int write_line(struct cvb_journal *j, const char *text, size_t bytes)
 {
 	size_t done = 0;

@@ -42,12 +42,16 @@
 #include "core/err.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 
 struct cvb_journal;
 
 /* Open for appending; created when absent.  A torn last line (a crash while writing) is cut off. */
 CVB_MUST_CHECK int cvb_journal_open(struct cvb_journal **ret, const char *path,
 				    struct cvb_err *err);
+
+/* Does it hold no line yet? */
+bool cvb_journal_is_empty(const struct cvb_journal *j);
 
 /* Append one line; takes the reference, also on failure.  A short write is undone (truncated). */
 CVB_MUST_CHECK int cvb_journal_add(struct cvb_journal *j, json_t *line, struct cvb_err *err);

@@ -361,6 +361,34 @@ EOF
     jq -e '.gates[0].sessions == 2' b/verdicts.json
 }
 
+@test "resume goes on by the plan and the seed of the journal, or not at all" {
+    "$CVB" certify "$local_profile" -o b -q --seed 99 >/dev/null || true
+    # as if it had been killed in session 2
+    cut=$(grep -n '"type":"session","session":2' b/journal.jsonl | cut -d: -f1)
+    sed -i "$((cut + 1)),\$d" b/journal.jsonl
+    cp b/journal.jsonl short
+    for edit in 's/^sessions = 2/sessions = 3/' 's/^rounds = 2/rounds = 3/' \
+        's/^\[bench null.nop\]/[bench null.spin]/' 's/^\[arm gpu-on\]/[arm gpu-2]/;s/= gpu-on/= gpu-2/'; do
+        sed "$edit" "$local_profile" >b/profile.ini
+        run -2 --separate-stderr "$CVB" certify --resume b -q
+        [[ "$stderr" == *"journal.jsonl was not measured by this bundle's profile.ini"* ]]
+        cmp short b/journal.jsonl
+    done
+    cp "$local_profile" b/profile.ini
+    # the reader of the report takes a seed as text too, and so must this one
+    sed -i '1s/"seed":99,/"seed":"x",/' b/journal.jsonl
+    run -2 --separate-stderr "$CVB" certify --resume b -q
+    [[ "$stderr" == *"the seed x is no whole number"* ]]
+    sed -i '1s/"seed":"x",/"seed":"99",/' b/journal.jsonl
+    run --separate-stderr "$CVB" certify --resume b -q
+    [ "$status" -ne 2 ] && [ "$status" -ne 6 ]
+    jq -es 'last.type == "campaign_end"
+        and ([.[] | select(.type == "session" and .session == 2) | .attempt] == [1, 2])' b/journal.jsonl
+    "$CVB" certify "$local_profile" -o whole -q --seed 99 >/dev/null || true
+    order='[.[] | select(.type == "sample" and .session == 2) | [.bench, .round, .arm]]'
+    [ "$(jq -cs "$order" b/journal.jsonl)" = "$(jq -cs "$order" whole/journal.jsonl)" ]
+}
+
 @test "an interrupted campaign ends its agents and says how to go on" {
     sed 's/^sample_ms = 2/sample_ms = 200/' "$local_profile" >slow.ini
     "$CVB" certify slow.ini -o b >/dev/null 2>err &
