@@ -138,9 +138,8 @@ const char *cvb_session_bounce_fault(const struct cvb_arm_run *a)
 
 static int end_arm(struct cvb_live *l, struct cvb_arm_run *a, struct cvb_err *err)
 {
-	_cleanup_json_ json_t *result = NULL;
+	_cleanup_json_ json_t *swiotlb = NULL;
 	struct cvb_err ignored = {0};
-	json_t *swiotlb = NULL;
 	const char *fault;
 	int r;
 
@@ -148,12 +147,10 @@ static int end_arm(struct cvb_live *l, struct cvb_arm_run *a, struct cvb_err *er
 		return 0;
 	r = cvb_target_resume(a->target, &ignored);
 	if (r == 0)
-		r = cvb_client_call(&a->target->client, "swiotlb", NULL, FINGERPRINT_MS, &result,
-				    &ignored);
+		r = cvb_client_swiotlb(&a->target->client, FINGERPRINT_MS, &swiotlb, &ignored);
 	if (r == 0) {
-		json_t *top = json_object_get(json_object_get(result, "swiotlb"), "used_hiwater");
+		json_t *top = json_object_get(swiotlb, "used_hiwater");
 
-		swiotlb = json_object_get(result, "swiotlb");
 		if (json_is_integer(top))
 			a->hiwater = cvb_max(a->hiwater, (int64_t)json_integer_value(top));
 	}
@@ -162,8 +159,7 @@ static int end_arm(struct cvb_live *l, struct cvb_arm_run *a, struct cvb_err *er
 		cvb_warn("arm %s: %s", a->arm->name, fault);
 	return cvb_session_note(l->s, "arm_end",
 				json_pack("{s:s, s:O, s:s?}", "arm", a->arm->name, "swiotlb",
-					  json_is_object(swiotlb) ? swiotlb : json_null(), "reason",
-					  fault),
+					  swiotlb ? swiotlb : json_null(), "reason", fault),
 				err);
 }
 

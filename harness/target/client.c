@@ -19,6 +19,7 @@
 #define MAX_TEXT     512
 #define MAX_PARAMS   16
 #define MAX_LEFT_OUT 64
+#define MAX_WORKERS  999999
 #define CLOCK_TRIES  4
 
 /* Characters of parameter names and words, and of keys. */
@@ -221,6 +222,41 @@ void cvb_clock_rate(const struct cvb_clock_mark *from, const struct cvb_clock_ma
 		here_ns > 0 ? ((double)from->error_ns + (double)to->error_ns) / here_ns : NAN;
 }
 
+/* The swiotlb pool: only the known keys, only whole numbers that they can have. */
+static json_t *take_swiotlb(const json_t *s)
+{
+	static const struct {
+		const char *key;
+		json_int_t max;
+	} rows[] = {{"nslabs", (json_int_t)1 << 40},	   {"used", (json_int_t)1 << 40},
+		    {"used_hiwater", (json_int_t)1 << 40}, {"full", 1000000},
+		    {"max_sectors_kb", UINT32_MAX},	   {"max_segment_size_bytes", UINT32_MAX}};
+	json_t *taken;
+
+	if (!json_is_object(s))
+		return json_null();
+	taken = json_object();
+	for (size_t i = 0; i < CVB_ARRAY_LEN(rows); i++) {
+		json_t *v = json_object_get(s, rows[i].key);
+
+		if (json_is_integer(v) && json_integer_value(v) >= 0 &&
+		    json_integer_value(v) <= rows[i].max)
+			json_object_set(taken, rows[i].key, v);
+	}
+	return taken;
+}
+
+int cvb_client_swiotlb(struct cvb_client *c, unsigned timeout_ms, json_t **ret, struct cvb_err *err)
+{
+	_cleanup_json_ json_t *result = NULL;
+	int r = cvb_client_call(c, "swiotlb", NULL, timeout_ms, &result, err);
+
+	if (r < 0)
+		return r;
+	*ret = take_swiotlb(json_object_get(result, "swiotlb"));
+	return *ret ? 0 : cvb_err_set(err, -ENOMEM, "out of memory");
+}
+
 /* --- checked benchmark calls ------------------------------------------------------------------ */
 
 /* Parameters may only be a flat object of numbers and plain, short words. */
@@ -394,7 +430,7 @@ int cvb_remote_setup(struct cvb_client *c, const struct cvb_setup *setup, struct
 		return r;
 	}
 	ret->n_cases = (size_t)cases;
-	ret->workers = (unsigned)json_integer_value(json_object_get(result, "workers"));
+	ret->workers = (unsigned)cvb_min(count_of(result, "workers"), (json_int_t)MAX_WORKERS);
 	ret->timer_ns = (uint64_t)count_of(result, "timer_ns");
 	ret->options = take_options(setup->bench, json_object_get(result, "options"));
 	ret->notes = take_notes(json_object_get(result, "notes"));
@@ -456,35 +492,20 @@ int cvb_remote_warm_up(struct cvb_client *c, struct cvb_remote *remote, uint64_t
 	return 0;
 }
 
-/* The swiotlb pool: only the known keys, only whole numbers that they can have. */
-static json_t *take_swiotlb(const json_t *s)
+/* A part of a whole; null (not known) for anything that cannot be one.  A guest's counters of CPU
+ * time do not always add up: more than all is all. */
+static json_t *take_ratio(const json_t *v)
 {
-	static const struct {
-		const char *key;
-		json_int_t max;
-	} rows[] = {{"nslabs", (json_int_t)1 << 40},	   {"used", (json_int_t)1 << 40},
-		    {"used_hiwater", (json_int_t)1 << 40}, {"full", 1000000},
-		    {"max_sectors_kb", UINT32_MAX},	   {"max_segment_size_bytes", UINT32_MAX}};
-	json_t *taken;
+	double x = json_number_value(v);
 
-	if (!json_is_object(s))
-		return json_null();
-	taken = json_object();
-	for (size_t i = 0; i < CVB_ARRAY_LEN(rows); i++) {
-		json_t *v = json_object_get(s, rows[i].key);
-
-		if (json_is_integer(v) && json_integer_value(v) >= 0 &&
-		    json_integer_value(v) <= rows[i].max)
-			json_object_set(taken, rows[i].key, v);
-	}
-	return taken;
+	return json_is_number(v) && x >= 0 ? json_real(cvb_min(x, 1.0)) : json_null();
 }
 
 int cvb_remote_sample(struct cvb_client *c, struct cvb_remote *remote, json_t *iters,
 		      unsigned timeout_ms, json_t **ret, struct cvb_err *err)
 {
 	_cleanup_json_ json_t *result = NULL;
-	json_t *values, *steal, *duration, *throttles;
+	json_t *values, *duration, *throttles;
 	int r;
 
 	r = cvb_client_call(c, "sample", json_pack("{s:O}", "iters", iters), timeout_ms, &result,
@@ -492,10 +513,10 @@ int cvb_remote_sample(struct cvb_client *c, struct cvb_remote *remote, json_t *i
 	if (r < 0)
 		return r;
 	values = json_object_get(result, "values");
-	steal = json_object_get(result, "steal_ratio");
 	duration = json_object_get(result, "duration_ns");
 	throttles = json_object_get(result, "throttles");
-	if (json_array_size(values) != remote->n_series || !json_is_integer(duration))
+	if (json_array_size(values) != remote->n_series || !json_is_integer(duration) ||
+	    json_integer_value(duration) < 0)
 		return cvb_err_set(err, -EPROTO, "the agent sent a sample of a wrong shape");
 	for (size_t i = 0; i < remote->n_series; i++) {
 		const json_t *v = json_array_get(values, i);
@@ -506,12 +527,14 @@ int cvb_remote_sample(struct cvb_client *c, struct cvb_remote *remote, json_t *i
 	}
 	json_decref(remote->notes);
 	remote->notes = take_notes(json_object_get(result, "notes"));
-	*ret = json_pack("{s:O, s:O, s:I, s:O, s:I, s:O, s:o}", "values", values, "duration_ns",
+	*ret = json_pack("{s:O, s:O, s:I, s:o, s:I, s:O, s:o}", "values", values, "duration_ns",
 			 duration, "shortest_ns", count_of(result, "shortest_ns"), "steal_ratio",
-			 json_is_real(steal) ? steal : json_null(), "steal_ns",
+			 take_ratio(json_object_get(result, "steal_ratio")), "steal_ns",
 			 count_of(result, "steal_ns"), "throttles",
-			 json_is_integer(throttles) ? throttles : json_null(), "swiotlb",
-			 take_swiotlb(json_object_get(result, "swiotlb")));
+			 json_integer_value(throttles) >= 0 && json_is_integer(throttles)
+				 ? throttles
+				 : json_null(),
+			 "swiotlb", take_swiotlb(json_object_get(result, "swiotlb")));
 	return *ret ? 0 : cvb_err_set(err, -ENOMEM, "out of memory");
 }
 

@@ -34,6 +34,11 @@ CVB_MUST_CHECK int cvb_client_call(struct cvb_client *c, const char *op, json_t 
 CVB_MUST_CHECK int cvb_client_fingerprint(struct cvb_client *c, unsigned timeout_ms, json_t **ret,
 					  struct cvb_err *err);
 
+/* The other side's swiotlb pool: an object of whole numbers {nslabs, used, used_hiwater, …}, of
+ * those keys that it knows, or JSON null; new reference. */
+CVB_MUST_CHECK int cvb_client_swiotlb(struct cvb_client *c, unsigned timeout_ms, json_t **ret,
+				      struct cvb_err *err);
+
 /* The other side's clock beside ours. */
 struct cvb_clock_mark {
 	uint64_t host_ns;  /* ours, in the middle of the fastest of a few requests */
@@ -99,7 +104,9 @@ CVB_MUST_CHECK int cvb_remote_warm_up(struct cvb_client *c, struct cvb_remote *r
 				      uint64_t *ret_ns, struct cvb_err *err);
 
 /* One sample with the given iteration counts (an array of n_cases).  Result object (new reference):
- * {values [n_series], duration_ns, shortest_ns, steal_ratio, steal_ns, throttles, swiotlb}. */
+ * {values [n_series], duration_ns, shortest_ns, steal_ratio, steal_ns, throttles, swiotlb}.  What
+ * is not known is null (steal_ns, shortest_ns: 0), and so is what cannot be true; a time below 0
+ * and a wrong number of values are -EPROTO. */
 CVB_MUST_CHECK int cvb_remote_sample(struct cvb_client *c, struct cvb_remote *remote, json_t *iters,
 				     unsigned timeout_ms, json_t **ret, struct cvb_err *err);
 

@@ -236,6 +236,11 @@ static void lying_samples_are_refused(void **state)
 		"{\"id\":2,\"ok\":true,\"result\":{\"values\":[1,2],\"duration_ns\":1}}\n",
 		"{\"id\":2,\"ok\":true,\"result\":{\"values\":[\"1\"],\"duration_ns\":1}}\n",
 		"{\"id\":2,\"ok\":true,\"result\":{\"values\":[1.0]}}\n",
+		OK2("{\"values\":[1.0],\"duration_ns\":-1}"),
+		OK2("{\"values\":[1.0],\"duration_ns\":1.5}"),
+		OK2("{\"values\":{\"0\":1.0},\"duration_ns\":1}"),
+		OK2("{\"values\":[true],\"duration_ns\":1}"),
+		OK2("{\"values\":[[1.0]],\"duration_ns\":1}"),
 	};
 	struct cvb_setup setup = {.bench = nop(), .timeout_ms = 2000};
 
@@ -255,6 +260,187 @@ static void lying_samples_are_refused(void **state)
 				 -EPROTO);
 		assert_null(row);
 		cvb_remote_done(&remote);
+		close_pair(&p);
+	}
+}
+
+/* Nothing of a sample reaches the journal but numbers that can be true: the reader of the journal
+ * refuses others, and with them the whole campaign. */
+static void samples_are_cut_to_what_can_be_true(void **state)
+{
+#define SAMPLE(more) OK2("{\"values\":[1.5],\"duration_ns\":7" more "}")
+#define ROW(shortest, ratio, ns, throttles, swiotlb)                                               \
+	"{\"values\":[1.5],\"duration_ns\":7,\"shortest_ns\":" shortest ",\"steal_ratio\":" ratio  \
+	",\"steal_ns\":" ns ",\"throttles\":" throttles ",\"swiotlb\":" swiotlb "}"
+	static const struct {
+		const char *reply, *row;
+	} cases[] = {
+		{SAMPLE(""), ROW("0", "null", "0", "null", "null")},
+		{SAMPLE(",\"shortest_ns\":3,\"steal_ratio\":0.25,\"steal_ns\":4,\"throttles\":0"),
+		 ROW("3", "0.25", "4", "0", "null")},
+		{SAMPLE(",\"shortest_ns\":-3,\"steal_ratio\":-0.25,\"steal_ns\":-4,\"throttles\":-1"),
+		 ROW("0", "null", "0", "null", "null")},
+		{SAMPLE(",\"steal_ratio\":1e300"), ROW("0", "1.0", "0", "null", "null")},
+		{SAMPLE(",\"shortest_ns\":\"3\",\"steal_ratio\":\"<b>\",\"steal_ns\":[4],"
+			"\"throttles\":{\"a\":1},\"swiotlb\":[1],\"extra\":\"<script>\""),
+		 ROW("0", "null", "0", "null", "null")},
+		{SAMPLE(",\"throttles\":0.5,\"swiotlb\":\"full\""),
+		 ROW("0", "null", "0", "null", "null")},
+		{SAMPLE(",\"swiotlb\":{}"), ROW("0", "null", "0", "null", "{}")},
+		{SAMPLE(",\"swiotlb\":{\"nslabs\":32768,\"used\":5,\"used_hiwater\":9,\"full\":2,"
+			"\"max_sectors_kb\":256,\"max_segment_size_bytes\":4096}"),
+		 ROW("0", "null", "0", "null",
+		     "{\"nslabs\":32768,\"used\":5,\"used_hiwater\":9,\"full\":2,"
+		     "\"max_sectors_kb\":256,\"max_segment_size_bytes\":4096}")},
+		{SAMPLE(",\"swiotlb\":{\"nslabs\":-1,\"used\":1.5,\"used_hiwater\":1099511627777,"
+			"\"full\":1000001,\"max_sectors_kb\":4294967296,\"<b>\":1,"
+			"\"max_segment_size_bytes\":{\"a\":[[[[1]]]]}}"),
+		 ROW("0", "null", "0", "null", "{}")},
+	};
+	struct cvb_setup setup = {.bench = nop(), .timeout_ms = 2000};
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(cases); i++) {
+		_cleanup_json_ json_t *iters = json_pack("[i]", 1), *row = NULL;
+		_cleanup_free_ char *text = NULL;
+		struct cvb_remote remote;
+		struct cvb_err err = {0};
+		struct pair p;
+
+		open_pair(&p);
+		say(&p, OK("{\"series\":[{\"metric\":\"null.nop/cost\"}],\"cases\":1}"));
+		assert_int_equal(cvb_remote_setup(&p.client, &setup, &remote, &err), 0);
+		say(&p, cases[i].reply);
+		assert_int_equal(cvb_remote_sample(&p.client, &remote, iters, 2000, &row, &err), 0);
+		text = json_dumps(row, JSON_COMPACT);
+		assert_string_equal(text, cases[i].row);
+		cvb_remote_done(&remote);
+		close_pair(&p);
+	}
+}
+
+/* What counts of a benchmark's set-up besides its series. */
+static void set_up_is_cut_to_what_can_be_true(void **state)
+{
+	static const struct {
+		const char *more;
+		unsigned workers;
+		uint64_t timer_ns;
+	} cases[] = {
+		{OK("{\"series\":[{\"metric\":\"null.nop/cost\"}],\"cases\":1,\"workers\":3,"
+		    "\"timer_ns\":20}"),
+		 3, 20},
+		{OK("{\"series\":[{\"metric\":\"null.nop/cost\"}],\"cases\":1,\"workers\":-1,"
+		    "\"timer_ns\":-20}"),
+		 0, 0},
+		{OK("{\"series\":[{\"metric\":\"null.nop/cost\"}],\"cases\":1,"
+		    "\"workers\":4294967297,\"timer_ns\":\"20\",\"options\":{\"x\":1},"
+		    "\"notes\":[\"\\u001b[2J\"]}"),
+		 999999, 0},
+	};
+	struct cvb_setup setup = {.bench = nop(), .timeout_ms = 2000};
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(cases); i++) {
+		struct cvb_remote remote;
+		struct cvb_err err = {0};
+		struct pair p;
+
+		open_pair(&p);
+		say(&p, cases[i].more);
+		assert_int_equal(cvb_remote_setup(&p.client, &setup, &remote, &err), 0);
+		assert_int_equal(remote.workers, cases[i].workers);
+		assert_int_equal(remote.timer_ns, cases[i].timer_ns);
+		assert_int_equal(json_object_size(remote.options), 0);
+		if (json_array_size(remote.notes))
+			assert_string_equal(json_string_value(json_array_get(remote.notes, 0)),
+					    "?[2J");
+		cvb_remote_done(&remote);
+		close_pair(&p);
+	}
+}
+
+static void iteration_counts_are_bounded(void **state)
+{
+	static const char *const bad[] = {
+		OK2("{}"),
+		OK2("{\"iters\":[]}"),
+		OK2("{\"iters\":[1,1]}"),
+		OK2("{\"iters\":[0]}"),
+		OK2("{\"iters\":[-1]}"),
+		OK2("{\"iters\":[1.5]}"),
+		OK2("{\"iters\":[\"1\"]}"),
+		OK2("{\"iters\":[1099511627777]}"),
+	};
+	struct cvb_setup setup = {.bench = nop(), .timeout_ms = 2000};
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(bad); i++) {
+		struct cvb_remote remote;
+		struct cvb_err err = {0};
+		struct pair p;
+
+		open_pair(&p);
+		say(&p, OK("{\"series\":[{\"metric\":\"null.nop/cost\"}],\"cases\":1}"));
+		assert_int_equal(cvb_remote_setup(&p.client, &setup, &remote, &err), 0);
+		say(&p, bad[i]);
+		if (cvb_remote_calibrate(&p.client, &remote, 2000, &err) != -EPROTO)
+			fail_msg("wrong answer to: %s", bad[i]);
+		assert_null(remote.iters);
+		cvb_remote_done(&remote);
+		close_pair(&p);
+	}
+}
+
+/* Asked about alone, at a session's end, the pool is cut in the same way. */
+static void pool_state_is_cut_to_what_can_be_true(void **state)
+{
+	static const struct {
+		const char *reply, *pool;
+	} cases[] = {
+		{OK("{\"swiotlb\":{\"nslabs\":7,\"used_hiwater\":3,\"deep\":[[[[[[[[1]]]]]]]]}}"),
+		 "{\"nslabs\":7,\"used_hiwater\":3}"},
+		{OK("{\"swiotlb\":{\"nslabs\":-7,\"used_hiwater\":\"3\"}}"), "{}"},
+		{OK("{\"swiotlb\":[1]}"), "null"},
+		{OK("{}"), "null"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(cases); i++) {
+		_cleanup_json_ json_t *pool = NULL;
+		_cleanup_free_ char *text = NULL;
+		struct cvb_err err = {0};
+		struct pair p;
+
+		open_pair(&p);
+		say(&p, cases[i].reply);
+		assert_int_equal(cvb_client_swiotlb(&p.client, 2000, &pool, &err), 0);
+		text = json_dumps(pool, JSON_COMPACT | JSON_ENCODE_ANY);
+		assert_string_equal(text, cases[i].pool);
+		close_pair(&p);
+	}
+}
+
+static void lying_clocks_are_refused(void **state)
+{
+	static const char *const bad[] = {
+		OK("{}"), OK("{\"now_ns\":-1}"), OK("{\"now_ns\":1.5}"), OK("{\"now_ns\":\"1\"}"),
+		"{\"id\":1,\"ok\":true,\"result\":{\"now_ns\":9223372036854775808}}\n",
+		/* one good answer does not make up for the next */
+		OK("{\"now_ns\":5}") OK2("{\"now_ns\":null}")};
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(bad); i++) {
+		struct cvb_clock_mark mark;
+		struct cvb_err err = {0};
+		struct pair p;
+		int r;
+
+		open_pair(&p);
+		say(&p, bad[i]);
+		r = cvb_client_clock(&p.client, 2000, &mark, &err);
+		if (r != -EPROTO && r != -EBADMSG)
+			fail_msg("%d to: %s", r, bad[i]);
 		close_pair(&p);
 	}
 }
@@ -396,6 +582,11 @@ int main(void)
 		cmocka_unit_test(environment_is_cleaned),
 		cmocka_unit_test(lying_setup_is_refused),
 		cmocka_unit_test(lying_samples_are_refused),
+		cmocka_unit_test(samples_are_cut_to_what_can_be_true),
+		cmocka_unit_test(set_up_is_cut_to_what_can_be_true),
+		cmocka_unit_test(iteration_counts_are_bounded),
+		cmocka_unit_test(pool_state_is_cut_to_what_can_be_true),
+		cmocka_unit_test(lying_clocks_are_refused),
 		cmocka_unit_test(lying_warm_ups_are_refused),
 		cmocka_unit_test(clock_rates_come_with_their_uncertainty),
 		cmocka_unit_test(remote_errors_are_cleaned),
