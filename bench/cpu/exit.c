@@ -435,6 +435,7 @@ static const struct cvb_bench cpu_exit = {
 	.opts = opts,
 	.conf_size = sizeof(struct exit_conf),
 	.metrics = metrics,
+	.params = (const char *const[]){"op", "leaf", NULL},
 	.setup = exit_setup,
 	.worker_setup = exit_worker_setup,
 	.takes_part = exit_takes_part,

@@ -456,6 +456,7 @@ static const struct cvb_bench crypto_aes_gcm = {
 	.opts = opts,
 	.conf_size = sizeof(struct aes_conf),
 	.metrics = metrics,
+	.params = (const char *const[]){"bits", "size_bytes", "dir", "threads", NULL},
 	.setup = aes_setup,
 	.worker_setup = aes_worker_setup,
 	.takes_part = aes_takes_part,

@@ -375,6 +375,8 @@ static const struct cvb_bench disk_fio = {
 	.opts = opts,
 	.conf_size = sizeof(struct fio_conf),
 	.metrics = metrics,
+	.params = (const char *const[]){"rw", "block_bytes", "depth", "engine", "direct", "dir",
+					"fsync", NULL},
 	.supported = fio_supported,
 	.setup = fio_setup,
 	.measure = fio_measure,

@@ -449,6 +449,7 @@ static const struct cvb_bench gpu_copy = {
 	.opts = copy_opts,
 	.conf_size = sizeof(struct copy_conf),
 	.metrics = copy_metrics,
+	.params = (const char *const[]){"size_bytes", "dir", "mem", NULL},
 	.setup = copy_setup,
 	.prepare = copy_prepare,
 	.step = copy_step,

@@ -350,6 +350,7 @@ static const struct cvb_bench gpu_gemm = {
 	.opts = gemm_opts,
 	.conf_size = sizeof(struct gemm_conf),
 	.metrics = gemm_metrics,
+	.params = (const char *const[]){"n", "type", NULL},
 	.setup = gemm_setup,
 	.prepare = gemm_prepare,
 	.step = gemm_step,

@@ -446,6 +446,7 @@ static const struct cvb_bench mem_latency = {
 	.opts = opts,
 	.conf_size = sizeof(struct latency_conf),
 	.metrics = metrics,
+	.params = (const char *const[]){"size_bytes", "pages", "cpu_node", "mem_node", NULL},
 	.setup = latency_setup,
 	.prepare = latency_prepare,
 	.step = latency_step,

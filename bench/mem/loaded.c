@@ -488,6 +488,7 @@ static const struct cvb_bench mem_loaded = {
 	.opts = opts,
 	.conf_size = sizeof(struct loaded_conf),
 	.metrics = metrics,
+	.params = (const char *const[]){"traffic", "delay_cycles", NULL},
 	.setup = loaded_setup,
 	.worker_setup = loaded_worker_setup,
 	.takes_part = loaded_takes_part,

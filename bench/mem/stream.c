@@ -699,6 +699,8 @@ static const struct cvb_bench mem_stream = {
 	.opts = opts,
 	.conf_size = sizeof(struct stream_conf),
 	.metrics = metrics,
+	.params = (const char *const[]){"threads", "stores", "isa", "pages", "cpu_node", "mem_node",
+					NULL},
 	.setup = stream_setup,
 	.worker_setup = stream_worker_setup,
 	.takes_part = stream_takes_part,

@@ -426,6 +426,7 @@ static const struct cvb_bench mem_touch = {
 	.opts = opts,
 	.conf_size = sizeof(struct touch_conf),
 	.metrics = metrics,
+	.params = (const char *const[]){"pages", "threads", NULL},
 	.setup = touch_setup,
 	.takes_part = touch_takes_part,
 	.prepare = touch_prepare,

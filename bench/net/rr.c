@@ -408,6 +408,7 @@ static const struct cvb_bench net_rr = {
 	.opts = opts,
 	.conf_size = sizeof(struct rr_conf),
 	.metrics = metrics,
+	.params = (const char *const[]){"proto", "payload_bytes", "wait", NULL},
 	.setup = rr_setup,
 	.worker_setup = rr_worker_setup,
 	.prepare = rr_prepare,

@@ -150,6 +150,7 @@ static const struct cvb_bench net_tcp = {
 	.opts = opts,
 	.conf_size = sizeof(struct tcp_conf),
 	.metrics = metrics,
+	.params = (const char *const[]){"dir", "streams", NULL},
 	.supported = cvb_iperf3_supported,
 	.setup = tcp_setup,
 	.measure = tcp_measure,

@@ -222,6 +222,8 @@ static const struct cvb_bench net_udp = {
 	.opts = opts,
 	.conf_size = sizeof(struct udp_conf),
 	.metrics = metrics,
+	.params =
+		(const char *const[]){"dir", "payload_bytes", "streams", "rate_bytes_per_s", NULL},
 	.supported = cvb_iperf3_supported,
 	.setup = udp_setup,
 	.measure = udp_measure,

@@ -210,7 +210,14 @@ static int load(struct cvb_profile **ret, char *path, read_fn *read, struct cvb_
 
 int cvb_profile_load(struct cvb_profile **ret, const char *name, struct cvb_err *err)
 {
-	return load(ret, find_profile(name, err), cvb_file_read, err);
+	int r = load(ret, find_profile(name, err), cvb_file_read, err);
+
+	if (r < 0)
+		return r;
+	r = cvb_profile_check_params(*ret, err);
+	if (r < 0)
+		*ret = cvb_profile_free(*ret);
+	return r;
 }
 
 int cvb_profile_load_copy(struct cvb_profile **ret, const char *path, struct cvb_err *err)

@@ -205,6 +205,68 @@ static int check_gates(struct cvb_profile *p, struct cvb_err *err)
 	return 0;
 }
 
+/* The benchmark of "mem.stream/triad", which is known to be there. */
+static const struct cvb_bench *bench_of(const struct cvb_profile *p, const struct cvb_gate *g)
+{
+	size_t n = strcspn(g->metric, "/");
+
+	for (size_t i = 0; i < p->n_benches; i++) {
+		const struct cvb_bench *b = p->benches[i].bench;
+
+		if (strlen(b->name) == n && !strncmp(b->name, g->metric, n))
+			return b;
+	}
+	return NULL;
+}
+
+/* One "NAME=VALUE" of a gate's params. */
+static int check_param(const struct cvb_bench *b, const char *item, size_t bytes,
+		       struct cvb_err *err)
+{
+	static const char *const none[] = {NULL};
+	size_t n = strcspn(item, "=,");
+	_cleanup_free_ char *name = NULL;
+
+	if (n >= bytes)
+		return cvb_err_set(err, -EINVAL, "params: \"%.*s\": expected NAME=VALUE",
+				   (int)cvb_min(bytes, (size_t)60), item);
+	while (n && strchr(" \t", item[n - 1]))
+		n--;
+	name = strndup(item, n);
+	if (!name)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	if (cvb_bench_has_param(b, name))
+		return 0;
+
+	const char *near = cvb_nearest(name, b->params ? b->params : none);
+
+	return cvb_err_set(err, -EINVAL,
+			   "params: no series of %s has \"%.60s\"%s%s%s (`list benches` shows what "
+			   "they have)",
+			   b->name, name, near ? "; did you mean " : "", near ? near : "",
+			   near ? "?" : "");
+}
+
+int cvb_profile_check_params(const struct cvb_profile *p, struct cvb_err *err)
+{
+	for (size_t i = 0; i < p->n_gates; i++) {
+		const struct cvb_gate *g = &p->gates[i];
+		const char *s = g->params ? g->params : "";
+		int r = 0;
+
+		/* empty items are none, as the judge sees them */
+		for (s += strspn(s, " \t,"); *s && r == 0; s += strspn(s, " \t,")) {
+			size_t bytes = strcspn(s, ",");
+
+			r = check_param(bench_of(p, g), s, bytes, err);
+			s += bytes;
+		}
+		if (r < 0)
+			return cvb_err_wrap(err, r, "%s:%u: [gate %s]", p->path, g->line, g->id);
+	}
+	return 0;
+}
+
 int cvb_profile_check(struct cvb_profile *p, struct cvb_err *err)
 {
 	int r = check_arms(p, err);

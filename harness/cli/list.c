@@ -44,7 +44,7 @@ static void why_unsupported(const struct cvb_bench *b, char *text, size_t text_b
 
 static json_t *bench_json(const struct cvb_bench *b)
 {
-	json_t *metrics = json_array();
+	json_t *metrics = json_array(), *params = json_array();
 	char why[1024];
 
 	why_unsupported(b, why, sizeof(why));
@@ -53,11 +53,13 @@ static json_t *bench_json(const struct cvb_bench *b)
 				      json_pack("{s:s++, s:s, s:s, s:s}", "name", b->name, "/",
 						m->name, "unit", cvb_metric_unit(m), "better",
 						cvb_better_text(m->better), "help", m->help));
-	return json_pack("{s:s, s:s, s:b, s:s?, s:b, s:b, s:o, s:o}", "name", b->name, "summary",
-			 b->summary, "supported", !*why, "reason", *why ? why : NULL, "needs_gpu",
-			 (b->flags & CVB_BENCH_NEEDS_GPU) != 0, "fake",
-			 (b->flags & CVB_BENCH_FAKE) != 0, "metrics", metrics, "options",
-			 cvb_opts_describe(b->opts));
+	for (const char *const *p = b->params; p && *p; p++)
+		json_array_append_new(params, json_string(*p));
+	return json_pack("{s:s, s:s, s:b, s:s?, s:b, s:b, s:o, s:o, s:o}", "name", b->name,
+			 "summary", b->summary, "supported", !*why, "reason", *why ? why : NULL,
+			 "needs_gpu", (b->flags & CVB_BENCH_NEEDS_GPU) != 0, "fake",
+			 (b->flags & CVB_BENCH_FAKE) != 0, "metrics", metrics, "params", params,
+			 "options", cvb_opts_describe(b->opts));
 }
 
 static void print_bench(const struct cvb_bench *b)
@@ -68,6 +70,10 @@ static void print_bench(const struct cvb_bench *b)
 	for (const struct cvb_metric *m = b->metrics; m->name; m++)
 		printf("    %-12s %-12s %s is better; %s\n", m->name, cvb_metric_unit(m),
 		       cvb_better_text(m->better), m->help);
+	for (const char *const *p = b->params; p && *p; p++)
+		printf("%s%s", p == b->params ? "    params of its series: " : ", ", *p);
+	if (b->params)
+		putchar('\n');
 	if (b->opts && b->opts->name) {
 		printf("    options (-s key=value):\n");
 		cvb_opts_help(stdout, b->opts, false);

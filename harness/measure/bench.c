@@ -69,10 +69,29 @@ const struct cvb_bench *cvb_bench_find(const char *name, struct cvb_err *err)
 	return NULL;
 }
 
+bool cvb_bench_has_param(const struct cvb_bench *b, const char *name)
+{
+	for (const char *const *p = b->params; p && *p; p++)
+		if (!strcmp(*p, name))
+			return true;
+	return false;
+}
+
+/* A profile is checked against the list before anything is measured. */
+static void check_listed(const struct cvb_bench *b, const json_t *params)
+{
+	const char *name;
+	json_t *v;
+
+	json_object_foreach ((json_t *)(uintptr_t)params, name, v)
+		CVB_BUG_ON(!cvb_bench_has_param(b, name));
+}
+
 int cvb_run_add_case(struct cvb_run *run, const struct cvb_case *c, struct cvb_err *err)
 {
 	struct cvb_case *bigger = NULL;
 
+	check_listed(run->bench, c->params);
 	if (run->n_cases < MAX_CASES)
 		bigger = realloc(run->cases, (run->n_cases + 1) * sizeof(*bigger));
 	if (!bigger) {
@@ -121,6 +140,7 @@ void cvb_run_leave_out(struct cvb_run *run, json_t *params, const char *fmt, ...
 	va_list ap;
 	int n;
 
+	check_listed(run->bench, params);
 	va_start(ap, fmt);
 	n = vasprintf(&text, fmt, ap);
 	va_end(ap);

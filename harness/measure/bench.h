@@ -39,7 +39,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CVB_BENCH_ABI 2
+#define CVB_BENCH_ABI 3
 
 enum cvb_bench_flags {
 	CVB_BENCH_NEEDS_GPU = 1 << 0,  /* run->gpu is open before setup */
@@ -105,6 +105,8 @@ struct cvb_bench {
 	const struct cvb_opt *opts; /* rows for conf; NULL for none */
 	size_t conf_size;
 	const struct cvb_metric *metrics; /* ends with name == NULL; at most 32 */
+	const char *const *params;	  /* every name that a case's params may have, whatever the
+					     options; ends with NULL; NULL: its cases have none */
 
 	int (*supported)(const struct cvb_run *run, struct cvb_err *err); /* may be NULL */
 	int (*setup)(struct cvb_run *run, struct cvb_err *err);
@@ -149,8 +151,8 @@ struct cvb_worker {
 	uint64_t sink;	/* results go here so that the optimiser keeps the work */
 };
 
-/* Declare a case.  Returns its index, or -ENOMEM / -E2BIG (more than 4096).  Takes over c->params,
- * also on failure. */
+/* Declare a case; its params may only have names that bench->params lists.  Returns its index, or
+ * -ENOMEM / -E2BIG (more than 4096).  Takes over c->params, also on failure. */
 CVB_MUST_CHECK int cvb_run_add_case(struct cvb_run *run, const struct cvb_case *c,
 				    struct cvb_err *err);
 
@@ -169,6 +171,9 @@ void cvb_run_note(struct cvb_run *run, const char *fmt, ...) CVB_PRINTF(2, 3);
  * -EOPNOTSUPP from setup instead.
  */
 void cvb_run_leave_out(struct cvb_run *run, json_t *params, const char *fmt, ...) CVB_PRINTF(3, 4);
+
+/* Does the benchmark list this name of a parameter? */
+bool cvb_bench_has_param(const struct cvb_bench *b, const char *name);
 
 /* Unit word of a metric ("bytes_per_s", "ns", …). */
 const char *cvb_metric_unit(const struct cvb_metric *m);

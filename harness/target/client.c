@@ -259,8 +259,8 @@ int cvb_client_swiotlb(struct cvb_client *c, unsigned timeout_ms, json_t **ret, 
 
 /* --- checked benchmark calls ------------------------------------------------------------------ */
 
-/* Parameters may only be a flat object of numbers and plain, short words. */
-static int check_params(const json_t *params, struct cvb_err *err)
+/* Parameters may only be a flat object of numbers and plain, short words, by names of our own. */
+static int check_params(const struct cvb_bench *bench, const json_t *params, struct cvb_err *err)
 {
 	const char *key;
 	json_t *v;
@@ -273,8 +273,12 @@ static int check_params(const json_t *params, struct cvb_err *err)
 	json_object_foreach ((json_t *)(uintptr_t)params, key, v) {
 		const char *text = json_string_value(v);
 
-		if (strlen(key) > 40 || key[strspn(key, PLAIN_CHARS)] ||
-		    (text && (strlen(text) > 60 || text[strspn(text, PLAIN_CHARS)])) ||
+		if (!cvb_bench_has_param(bench, key))
+			return cvb_err_set(err, -EPROTO,
+					   "the agent sent a series parameter that %s does not "
+					   "have",
+					   bench->name);
+		if ((text && (strlen(text) > 60 || text[strspn(text, PLAIN_CHARS)])) ||
 		    (!text && !json_is_number(v) && !json_is_boolean(v)))
 			return cvb_err_set(err, -EPROTO,
 					   "the agent sent a series parameter that is "
@@ -332,7 +336,7 @@ static int take_series(struct cvb_remote *remote, const json_t *list, struct cvb
 			return cvb_err_set(err, -EPROTO,
 					   "the agent announced a metric that %s does not have",
 					   remote->bench->name);
-		r = check_params(params, err);
+		r = check_params(remote->bench, params, err);
 		if (r == 0)
 			r = check_new(seen, m, params, err);
 		if (r < 0)
@@ -372,7 +376,7 @@ static int take_left_out(struct cvb_remote *remote, const json_t *list, struct c
 	for (size_t i = 0; i < n; i++) {
 		const json_t *row = json_array_get(list, i);
 		json_t *params = json_object_get(row, "params");
-		int r = check_params(params, err);
+		int r = check_params(remote->bench, params, err);
 
 		if (r < 0)
 			return r;

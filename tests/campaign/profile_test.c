@@ -61,6 +61,28 @@ static void good_profile(void **state)
 	cvb_profile_free(p);
 }
 
+#define GATE_ON(params)                                                                            \
+	HEAD "[bench mem.latency]\nmax_size = 1MiB\n[gate g]\nmetric = mem.latency/latency\n"      \
+	     "arm = aa\nbase = native\n" params "\n"
+
+/* What a benchmark's cases can have, also where only some options give it; a bundle's copy may be
+ * from a time when they had other names. */
+static void params_of_gates_are_names_that_there_are(void **state)
+{
+	_cleanup_free_ char *path = cvb_strf("%s/p.ini", dir);
+	struct cvb_profile *p = NULL;
+	char why[1024];
+
+	(void)state;
+	assert_int_equal(
+		load(GATE_ON("params = , size_bytes = 4KiB ,,mem_node=0,"), &p, why, sizeof(why)),
+		0);
+	cvb_profile_free(p);
+	assert_int_equal(load(GATE_ON("params = size=4KiB"), &p, why, sizeof(why)), -EINVAL);
+	assert_int_equal(cvb_profile_load_copy(&p, path, NULL), 0);
+	cvb_profile_free(p);
+}
+
 static void each_mistake_is_named_with_its_line(void **state)
 {
 	static const struct {
@@ -100,6 +122,18 @@ static void each_mistake_is_named_with_its_line(void **state)
 		 "unknown arm \"vm\""},
 		{HEAD "[bench null.nop]\n[gate g]\nmetric = null.nop/cost\narm = aa\nbase = aa\n",
 		 "both aa"},
+		{GATE_ON("params = size_byte=4KiB"),
+		 "p.ini:8: [gate g]: params: no series of mem.latency has \"size_byte\"; did you "
+		 "mean size_bytes"},
+		{GATE_ON("params = size_bytes=4KiB,  colour = red"),
+		 "has \"colour\" (`list benches`"},
+		{GATE_ON("params = size_bytes"), "params: \"size_bytes\": expected NAME=VALUE"},
+		{GATE_ON("params = pages, size_bytes=4KiB"), "\"pages\": expected NAME=VALUE"},
+		{GATE_ON("params = =4KiB"), "has \"\""},
+		{HEAD
+		 "[bench null.nop]\n[gate g]\nmetric = null.nop/cost\narm = aa\nbase = native\n"
+		 "params = size_bytes=1\n",
+		 "no series of null.nop has \"size_bytes\""},
 		{HEAD "[arm bb]\naa_of = bb\n[bench null.nop]\n", "its own A/A arm"},
 		{HEAD "[arm vm]\ntarget = qemu\n[arm bb]\naa_of = vm\n[bench null.nop]\n",
 		 "but target differs"},
@@ -162,6 +196,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(good_profile),
+		cmocka_unit_test(params_of_gates_are_names_that_there_are),
 		cmocka_unit_test(each_mistake_is_named_with_its_line),
 		cmocka_unit_test(long_line_and_binary_are_refused),
 		cmocka_unit_test(unknown_name_says_so),

@@ -77,6 +77,22 @@ setup() {
     done
 }
 
+@test "list benches names the params of each benchmark's series" {
+    run -0 --separate-stderr "$CVB" list benches --json
+    jq -e '[.benches[] | select(.name == "mem.latency") | .params]
+        == [["size_bytes", "pages", "cpu_node", "mem_node"]]' <<<"$output"
+    jq -e '[.benches[] | select(.name == "null.nop") | .params] == [[]]' <<<"$output"
+    run -0 --separate-stderr "$CVB" list benches
+    [[ "$output" == *"params of its series: size_bytes, dir, mem"* ]]
+}
+
+@test "certify refuses a gate on a parameter that no series can have, before it measures" {
+    sed 's/^params = dir=h2d/params = direction=h2d/' "$local_profile" >typo.ini
+    run -2 --separate-stderr "$CVB" certify typo.ini -o b -q
+    [[ "$stderr" == *'no series of gpu.copy has "direction"'* ]]
+    [ ! -e b ]
+}
+
 @test "run writes a result document of the contract's shape" {
     run -0 --separate-stderr "$CVB" run null.nop,mem.latency -s max_size=32KiB -n 3 --sample-ms 1 \
         -o out.json

@@ -12,8 +12,11 @@
 #include "core/util.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define WORKERS 3
@@ -189,9 +192,46 @@ static void warm_up_knows_every_case(void **state)
 	cvb_runner_close(r);
 }
 
+/* In a child, since it ends there: 0 if a case with this parameter is taken, else the signal. */
+static int signal_of_case_with(const char *name, bool left_out)
+{
+	static const char *const names[] = {"size_bytes", "dir", NULL};
+	static const struct cvb_bench listed = {.metrics = metrics, .params = names};
+	int status;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (!pid) {
+		struct cvb_run run = {
+			.bench = &listed, .notes = json_array(), .left_out = json_array()};
+		json_t *params = json_pack("{s:i}", name, 1);
+		const struct cvb_case c = {.params = params};
+
+		cvb_ignore(dup2(open("/dev/null", O_WRONLY), STDERR_FILENO));
+		if (left_out)
+			cvb_run_leave_out(&run, params, "not here");
+		else
+			cvb_ignore(cvb_run_add_case(&run, &c, NULL));
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+/* A profile is checked against the list, so a benchmark must keep to it. */
+static void params_that_are_not_listed_are_a_bug(void **state)
+{
+	(void)state;
+	assert_int_equal(signal_of_case_with("dir", false), 0);
+	assert_int_equal(signal_of_case_with("dirs", false), SIGABRT);
+	assert_int_equal(signal_of_case_with("size_bytes", true), 0);
+	assert_int_equal(signal_of_case_with("size", true), SIGABRT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(params_that_are_not_listed_are_a_bug),
 		cmocka_unit_test(only_those_that_take_part_are_called),
 		cmocka_unit_test(preparation_is_not_timed),
 		cmocka_unit_test(a_worker_that_cannot_prepare_ends_the_sample),

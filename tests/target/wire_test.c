@@ -229,6 +229,39 @@ static void lying_setup_is_refused(void **state)
 	}
 }
 
+/* Names of parameters are our own, as names of metrics are. */
+static void params_have_names_that_the_benchmark_lists(void **state)
+{
+#define LATENCY(name)                                                                              \
+	"{\"series\":[{\"metric\":\"mem.latency/latency\",\"params\":{\"" name "\":1}}],\"cases\":1"
+	static const struct {
+		const char *reply;
+		int code;
+	} cases[] = {
+		{OK(LATENCY("size_bytes") "}"), 0},
+		{OK(LATENCY("size") "}"), -EPROTO},
+		{OK(LATENCY("") "}"), -EPROTO},
+		{OK(LATENCY("size_bytes") ",\"left_out\":[{\"params\":{\"pages\":\"1gib\"}}]}"), 0},
+		{OK(LATENCY("size_bytes") ",\"left_out\":[{\"params\":{\"page\":\"1gib\"}}]}"),
+		 -EPROTO},
+	};
+	struct cvb_setup setup = {.bench = cvb_bench_find("mem.latency", NULL), .timeout_ms = 2000};
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(cases); i++) {
+		struct cvb_remote remote;
+		struct cvb_err err = {0};
+		struct pair p;
+
+		open_pair(&p);
+		say(&p, cases[i].reply);
+		if (cvb_remote_setup(&p.client, &setup, &remote, &err) != cases[i].code)
+			fail_msg("wrong answer to: %s", cases[i].reply);
+		cvb_remote_done(&remote);
+		close_pair(&p);
+	}
+}
+
 static void lying_samples_are_refused(void **state)
 {
 	static const char *const bad[] = {
@@ -581,6 +614,7 @@ int main(void)
 		cmocka_unit_test(deep_nesting_does_not_exhaust_the_stack),
 		cmocka_unit_test(environment_is_cleaned),
 		cmocka_unit_test(lying_setup_is_refused),
+		cmocka_unit_test(params_have_names_that_the_benchmark_lists),
 		cmocka_unit_test(lying_samples_are_refused),
 		cmocka_unit_test(samples_are_cut_to_what_can_be_true),
 		cmocka_unit_test(set_up_is_cut_to_what_can_be_true),
