@@ -299,7 +299,7 @@ static int all_decided(const struct campaign *c, struct cvb_err *err)
 	json_array_foreach (gates, i, gate)
 		if (!json_is_null(json_object_get(gate, "next_look")))
 			return 0;
-	return 1;
+	return json_array_size(gates) > 0;
 }
 
 static int end(struct campaign *c, uint64_t stopped_after, struct cvb_err *err)

@@ -117,6 +117,7 @@ struct cvb_model_point {
 struct cvb_model_points {
 	struct cvb_model_point *v;
 	size_t n;
+	unsigned sessions;	    /* distinct ones that have a value */
 	unsigned sessions_steady;   /* sessions whose warm-up reached a steady state */
 	unsigned sessions_unsteady; /* sessions whose warm-up was seen not to reach one */
 };

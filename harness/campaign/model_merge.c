@@ -75,6 +75,14 @@ static bool round_done(const struct cvb_slot *slot, unsigned round)
 	return lo < slot->n_rounds && slot->rounds[lo] == round;
 }
 
+static bool any_done(const struct cvb_slot_arm *a, const struct cvb_slot *slot)
+{
+	for (size_t k = 0; k < a->n_rows; k++)
+		if (round_done(slot, a->rows[k].round))
+			return true;
+	return false;
+}
+
 static int add_points(struct cvb_model *m, const struct cvb_slot_arm *a,
 		      const struct cvb_slot *slot, unsigned arm, unsigned session)
 {
@@ -88,6 +96,7 @@ static int add_points(struct cvb_model *m, const struct cvb_slot_arm *a,
 		p->v = bigger;
 		p->sessions_steady += a->steady && a->steady[i] == CVB_STEADY_REACHED;
 		p->sessions_unsteady += a->steady && a->steady[i] == CVB_STEADY_NONE;
+		p->sessions += any_done(a, slot);
 		for (size_t k = 0; k < a->n_rows; k++) {
 			const struct cvb_slot_row *row = &a->rows[k];
 

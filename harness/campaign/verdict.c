@@ -137,7 +137,9 @@ static int judge_matching(struct cvb_judging *c, const struct cvb_gate *g,
 {
 	const struct cvb_model *m = c->m;
 	unsigned count[CVB_VERDICT_FAIL + 1] = {0}, matched = 0;
-	bool aa_excludes_one = false, aa_missing = false;
+	bool aa_excludes_one = false, aa_missing = false, no_steady_state = false;
+	double least = INFINITY; /* p value of the series that fails most surely */
+	size_t least_index = 0;
 	int e = 0;
 
 	for (size_t i = 0; i < m->n_series; i++) {
@@ -149,6 +151,8 @@ static int judge_matching(struct cvb_judging *c, const struct cvb_gate *g,
 		e = cvb_verdict_series(c, m->series[i], g, &j, err);
 		if (e == 0 && g->kind != CVB_GATE_REPORT && j.has_ratio)
 			e = add_p(c, &j);
+		if (j.verdict == CVB_VERDICT_FAIL && !(j.p_fail >= least))
+			least = j.p_fail, least_index = j.p_index;
 		if (e < 0) {
 			free(j.reason);
 			return e;
@@ -156,6 +160,7 @@ static int judge_matching(struct cvb_judging *c, const struct cvb_gate *g,
 		count[j.verdict]++;
 		aa_excludes_one = aa_excludes_one || j.aa_excludes_one;
 		aa_missing = aa_missing || j.aa_missing;
+		no_steady_state = no_steady_state || j.no_steady_state;
 		if (!matched++ || worse(&j, worst)) {
 			free(worst->reason);
 			*worst = j;
@@ -168,6 +173,9 @@ static int judge_matching(struct cvb_judging *c, const struct cvb_gate *g,
 	worst->matched = matched;
 	worst->aa_excludes_one = aa_excludes_one;
 	worst->aa_missing = aa_missing;
+	worst->no_steady_state = no_steady_state;
+	if (worst->verdict == CVB_VERDICT_FAIL)
+		worst->p_index = least_index;
 	if (matched == 1)
 		return 0;
 

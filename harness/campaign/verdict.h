@@ -6,16 +6,17 @@
  *
  *   schema, profile, overall, certifiable, why_not [texts],
  *   gates [{id, metric, params, arm, base, kind, margin, ratio, lower, upper, confidence, sessions,
- *           rounds, rounds_voided, pairing, series, labels, verdict, reason, sessions_needed,
- *           next_look}]
- *   reported [the same without margin and verdict]    gates of kind "report": never decide anything
- *   failures [{id, p_value, p_holm, significant}]     every gate that failed: the one-sided p value
- *                                                     (t) of its worst series against "the gate
- *                                                     holds", and that value adjusted by Holm over
- *                                                     every series that a gate judged; null where
- *                                                     a virtual clock leaves nothing to chance
+ *           rounds, rounds_voided, pairing, no_steady_state, series, labels, verdict, reason,
+ *           sessions_needed, next_look}]
+ *   reported [the same without margin and verdict]
+ *           gates of kind "report": never decide anything
+ *   failures [{id, p_value, p_holm, significant}]
+ *           every gate that failed: the one-sided p value (t) of its surest series against "the
+ *           gate holds", and that value adjusted by Holm over every series that a gate judged; null
+ *           where a virtual clock leaves nothing to chance
  *   aa [{arm, base, metric, params, series, series_excluding_one, ratio, lower, upper, confidence,
- *        sessions, rounds, excludes_one}]             one per metric: the worst of its series
+ *        sessions, rounds, excludes_one}]
+ *           one per metric: the worst of its series, by location
  *
  * Numbers that do not exist are null.  A gate whose metric and params match several series judges
  * all of them and shows the worst one; the reason names it.
@@ -29,10 +30,11 @@
  *   - whose verdict would be another with the rounds back in that steal or throttling voided
  *
  * INVALID means that the measurement must not be believed:
- *   - an A/A arm differs from itself: its interval, 99 % for all A/A series together, excludes 1;
- *     or its noise exceeds the gate's tolerance (verdict_aa.c)
+ *   - an A/A arm differs from itself: its interval, 99 % for all A/A series together, excludes 1
+ *     by more than what is negligible; or its noise exceeds the gate's tolerance (verdict_aa.c)
  *   - a benchmark is untrusted or failed, an arm was voided, a value is impossible
- *   - threads or options are not the same in both arms or in all sessions; kvm and tcg
+ *   - threads or options are not the same in both arms or in all sessions; an arm ran under kvm
+ *     in some sessions and under tcg in others
  *   - more than CVB_VOIDED_LIMIT of the rounds were voided by steal, throttling or their clocks, or
  *     there is more than CVB_STEAL_LIMIT_RATIO steal in the others
  *   - a clock runs more than CVB_CLOCK_LIMIT_RATIO wrong or is too slow to read

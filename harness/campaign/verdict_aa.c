@@ -18,8 +18,19 @@
 #define LEAST_TOLERANCE 0.01
 /* What a decided gate may have of A/A noise, in its tolerances. */
 #define DECIDED_TOLERANCES 2
+/* An A/A deviation of less says nothing against a gate, however sure it is. */
+#define NEGLIGIBLE_TOLERANCES 0.1
+
+/* Does arm `a` measure `base` again in this series? */
+static bool measures_again(const struct cvb_model *m, const struct cvb_model_series *s, size_t a,
+			   int base)
+{
+	return m->arms[a].aa_of && s->points[a].n && cvb_model_arm(m, m->arms[a].aa_of) == base;
+}
 
 /* ---- the family ------------------------------------------------------------------------------ */
+
+#define ESTIMATORS (CVB_RATIO_MEAN + 1)
 
 static void mark(const struct cvb_model *m, const struct cvb_gate *g, bool *seen, size_t *count)
 {
@@ -27,20 +38,22 @@ static void mark(const struct cvb_model *m, const struct cvb_gate *g, bool *seen
 
 	for (size_t i = 0; base >= 0 && i < m->n_series; i++) {
 		const struct cvb_model_series *s = m->series[i];
-		bool *at = &seen[i * m->n_arms + (size_t)base];
 
-		if (*at || strcmp(s->name, g->metric) != 0 ||
-		    !cvb_model_params_match(s, g->params) || cvb_model_aa_arm(m, s, base) < 0)
+		if (strcmp(s->name, g->metric) != 0 || !cvb_model_params_match(s, g->params))
 			continue;
-		*at = true;
-		++*count;
+		for (size_t a = 0; a < m->n_arms; a++) {
+			bool *at = &seen[(i * m->n_arms + a) * ESTIMATORS + (size_t)g->estimator];
+
+			*count += !*at && measures_again(m, s, a, base);
+			*at = true;
+		}
 	}
 }
 
 int cvb_verdict_aa_alpha(const struct cvb_model *m, const struct cvb_gate *gates, size_t n,
 			 double *ret, struct cvb_err *err)
 {
-	_cleanup_free_ bool *seen = calloc(m->n_series * m->n_arms + 1, sizeof(*seen));
+	_cleanup_free_ bool *seen = calloc(m->n_series * m->n_arms * ESTIMATORS + 1, sizeof(*seen));
 	size_t count = 0;
 
 	if (!seen)
@@ -59,117 +72,183 @@ static bool excludes_one(const struct cvb_ratio *r)
 
 /* ---- one gate -------------------------------------------------------------------------------- */
 
-/* The planned look after `sessions` sessions; 0: none. */
-static unsigned next_look(const struct cvb_gate *g, unsigned sessions)
-{
-	for (unsigned i = 0; i < g->n_looks; i++)
-		if (g->looks[i] > sessions)
-			return g->looks[i];
-	return 0;
-}
-
-/* Both arms' names, for messages. */
-struct names {
-	const char *base, *aa;
+/* One A/A arm beside one gate. */
+struct again {
+	const struct cvb_gate *g;
+	const char *base, *aa;	       /* names, for messages */
+	struct cvb_ratio wide, narrow; /* at the family's alpha, and at CVB_GATE_ALPHA */
+	double alpha;
+	double tolerance; /* log; of the gate */
 };
 
-/*
- * From CVB_AA_FEW_SESSIONS on.  The half-width of the A/A arm's two-sided 90 % interval is how far
- * off an arm may come out that is the base itself.  Beyond the gate's tolerance not even that arm
- * could pass, so that an undecided gate says something about the machine, not about the product.  A
- * decided gate has its own interval, of more rounds than the A/A arm's: it stands up to twice that.
- */
-static int check_noise(struct cvb_judgement *j, const struct cvb_gate *g, const struct cvb_ratio *r,
-		       double tolerance, const struct names *names)
+/* Would the verdict be the same if the arm were `off` (log) worse, or better? */
+static bool survives(const struct cvb_judgement *j, const struct again *a, double off)
 {
-	bool decided = j->verdict == CVB_VERDICT_PASS || j->verdict == CVB_VERDICT_FAIL;
-	double half = r->has_interval ? log(r->upper / r->lower) / 2 : 0;
+	return cvb_gate_decide(cvb_verdict_rule(a->g), j->ratio.lower * exp(-off),
+			       j->ratio.upper * exp(off), cvb_verdict_margin(a->g)) == j->verdict;
+}
 
-	if (half <= (decided ? DECIDED_TOLERANCES : 1) * tolerance)
+static bool decided(const struct cvb_judgement *j)
+{
+	return j->verdict == CVB_VERDICT_PASS || j->verdict == CVB_VERDICT_FAIL;
+}
+
+/*
+ * The half-width of the A/A arm's two-sided 90 % interval is how far off an arm may come out that
+ * is the base itself.  Beyond the gate's tolerance not even that arm could pass, so that an
+ * undecided gate says something about the machine, not about the product.  A decided gate has its
+ * own interval, of more rounds than the A/A arm's: it stands up to twice that, and wherever the
+ * noise could not have made it.
+ */
+static int check_noise(struct cvb_judgement *j, const struct again *a)
+{
+	const struct cvb_ratio *r = &a->narrow;
+	double half = log(r->upper / r->lower) / 2;
+	double limit = (decided(j) ? DECIDED_TOLERANCES : 1) * a->tolerance;
+
+	if (half <= limit || (decided(j) && survives(j, a, half)))
 		return 0;
-	/* more sessions make it narrower */
-	j->next_look = decided ? 0 : next_look(g, r->sessions);
-	j->open = j->next_look > 0;
+	j->retry = true;
 	return cvb_verdict_decide(
 		j, CVB_VERDICT_INVALID,
 		"too noisy to decide: the 90 %% interval %.4g to %.4g of arm %s measured again (arm "
 		"%s) is wider than plus or minus %.2g %%%s",
-		r->lower, r->upper, names->base, names->aa,
-		100 * tolerance * (decided ? DECIDED_TOLERANCES : 1),
-		decided ? ", twice what this gate tolerates" : ", which this gate tolerates");
+		r->lower, r->upper, a->base, a->aa, 100 * expm1(limit),
+		decided(j) ? ", twice what this gate tolerates" : ", which this gate tolerates");
 }
 
 /*
- * Below CVB_AA_FEW_SESSIONS the interval is too wide to exclude anything; then a deviation larger
- * than the gate's own tolerance voids a PASS or FAIL that would not survive it.
+ * Where there is no telling interval: below CVB_AA_FEW_SESSIONS, or without spread.  A deviation
+ * beyond `least` voids a PASS or FAIL that would not survive it.
  */
-static int check_estimate(struct cvb_judgement *j, const struct cvb_gate *g,
-			  const struct cvb_ratio *r, double tolerance, const struct names *names)
+static int check_estimate(struct cvb_judgement *j, const struct again *a, double least)
 {
-	double off = fabs(r->log_mean);
+	double off = fabs(a->wide.log_mean);
 
-	if (off <= tolerance)
+	if (off <= least)
 		return 0;
-	if (j->verdict == CVB_VERDICT_INCONCLUSIVE)
-		return cvb_verdict_also(j, "the A/A arm %s is off by %.2g %% itself", names->aa,
+	if (!decided(j))
+		return cvb_verdict_also(j, "the A/A arm %s is off by %.2g %% itself", a->aa,
 					100 * expm1(off));
-	if (cvb_gate_decide(cvb_verdict_rule(g), j->ratio.lower * exp(-off),
-			    j->ratio.upper * exp(off), cvb_verdict_margin(g)) == j->verdict)
+	if (survives(j, a, off))
 		return cvb_verdict_also(j, "it stands even with the %.2g %% that A/A arm %s is off",
-					100 * expm1(off), names->aa);
+					100 * expm1(off), a->aa);
 	return cvb_verdict_decide(
 		j, CVB_VERDICT_INVALID,
-		"arm %s measured again (arm %s) is off by %.2g %%, more than this gate tolerates, "
-		"and that could have made the %s",
-		names->base, names->aa, 100 * expm1(off), cvb_verdict_names[j->verdict]);
+		"arm %s measured again (arm %s) is off by %.2g %%%s, and that could have made the "
+		"%s",
+		a->base, a->aa, 100 * expm1(off),
+		least > 0 ? ", more than this gate tolerates" : " in every session",
+		cvb_verdict_names[j->verdict]);
 }
 
-static int differs(struct cvb_judgement *j, const struct cvb_ratio *r, double alpha,
-		   const struct names *names)
+/* Nothing that matters: all of the interval is within a tenth of the gate's tolerance. */
+static bool negligible(const struct again *a)
 {
-	j->aa_excludes_one = true;
-	return cvb_verdict_decide(
-		j, CVB_VERDICT_INVALID,
-		"arm %s measured again (arm %s) differs from itself: ratio %.4g, %.6g %% interval "
-		"%.4g to %.4g excludes 1",
-		names->base, names->aa, r->ratio, 100 * (1 - 2 * alpha), r->lower, r->upper);
+	double least = NEGLIGIBLE_TOLERANCES * a->tolerance;
+
+	return log(a->wide.lower) >= -least && log(a->wide.upper) <= least;
+}
+
+static int check_one(struct cvb_judgement *j, const struct again *a)
+{
+	const struct cvb_ratio *r = &a->wide;
+
+	if (r->why == CVB_INTERVAL_NO_SPREAD)
+		return check_estimate(j, a, 0);
+	if (excludes_one(r) && !negligible(a)) {
+		j->aa_excludes_one = true;
+		return cvb_verdict_decide(
+			j, CVB_VERDICT_INVALID,
+			"arm %s measured again (arm %s) differs from itself: ratio %.6g, %.6g %% "
+			"interval %.6g to %.6g excludes 1",
+			a->base, a->aa, r->ratio, 100 * (1 - 2 * a->alpha), r->lower, r->upper);
+	}
+	if (r->sessions < CVB_AA_FEW_SESSIONS || !r->has_interval || !a->narrow.has_interval)
+		return check_estimate(j, a, a->tolerance);
+	return check_noise(j, a);
+}
+
+/* Both intervals of the A/A arm by the gate's own estimator; -EINVAL with a reason. */
+static int estimate(struct again *a, const struct cvb_judgement *j, const struct cvb_matched *pairs,
+		    struct cvb_err *err)
+{
+	struct cvb_bounds_of of = {.alpha = a->alpha};
+	struct cvb_sessions s = {0};
+	int r = cvb_sessions_make(&s, pairs->v, pairs->n, j->series->better == CVB_LOWER_IS_BETTER,
+				  (enum cvb_ratio_estimator)a->g->estimator, pairs->pairing, err);
+
+	if (r < 0)
+		return r;
+	r = cvb_sessions_ratio(&s, s.n, &of, &a->wide, err);
+	of.alpha = CVB_GATE_ALPHA;
+	if (r == 0)
+		r = cvb_sessions_ratio(&s, s.n, &of, &a->narrow, err);
+	cvb_sessions_done(&s);
+	return r;
+}
+
+/*
+ * Hold the verdict against one A/A arm.  An arm that is not to be believed itself, or was hardly
+ * measured, tells nothing: *ret_told is then false.
+ */
+static int check_arm(const struct cvb_judging *c, struct cvb_judgement *j, int base, int aa,
+		     const struct cvb_gate *g, bool *ret_told, struct cvb_err *err)
+{
+	const struct cvb_model_bench *b = &c->m->benches[j->series->bench];
+	struct again a = {.g = g,
+			  .base = c->m->arms[base].name,
+			  .aa = c->m->arms[aa].name,
+			  .alpha = c->aa_alpha,
+			  .tolerance = fmax(fabs(log(cvb_verdict_margin(g))), LEAST_TOLERANCE)};
+	struct cvb_judgement distrust = {0};
+	struct cvb_err why = {0};
+	struct cvb_matched pairs;
+	int e = cvb_verdict_side_trusted(c->m, a.aa, (int)j->series->bench, &distrust);
+
+	*ret_told = false;
+	if (e == 1 && b->cells[aa].workers != b->cells[base].workers)
+		e = 0;
+	if (e == 0 && distrust.reason)
+		e = cvb_verdict_also(j, "A/A arm %s tells nothing: %s", a.aa, distrust.reason);
+	free(distrust.reason);
+	if (e != 1)
+		return e;
+	e = cvb_verdict_match(j->series, base, aa, j->last_session, CVB_MATCH_UNDISTURBED, &pairs,
+			      err);
+	if (e < 0)
+		return e;
+	*ret_told = pairs.n && pairs.voided <= CVB_VOIDED_LIMIT * (double)(pairs.n + pairs.voided);
+	e = *ret_told ? estimate(&a, j, &pairs, &why) : 0;
+	cvb_matched_done(&pairs);
+	if (e == -EINVAL)
+		return cvb_verdict_decide(j, CVB_VERDICT_INVALID, "A/A arm %s: %s", a.aa,
+					  why.frame[0].msg);
+	if (e < 0 || !*ret_told)
+		return e;
+	*ret_told = a.wide.sessions >= cvb_min(j->ratio.sessions, (unsigned)CVB_CERTIFY_SESSIONS);
+	return check_one(j, &a);
 }
 
 int cvb_verdict_check_aa(const struct cvb_judging *c, struct cvb_judgement *j, int base,
 			 const struct cvb_gate *g, struct cvb_err *err)
 {
-	int aa = g->kind == CVB_GATE_ABSOLUTE ? -1 : cvb_model_aa_arm(c->m, j->series, base), e;
-	const struct names names = {c->m->arms[base].name, aa < 0 ? NULL : c->m->arms[aa].name};
-	bool lower_is_better = j->series->better == CVB_LOWER_IS_BETTER;
-	double tolerance = fmax(fabs(log(cvb_verdict_margin(g))), LEAST_TOLERANCE);
-	struct cvb_ratio wide, narrow;
-	struct cvb_matched pairs;
-	struct cvb_err why = {0};
+	int e = 0;
 
-	j->aa_missing = g->kind != CVB_GATE_ABSOLUTE;
-	if (aa < 0)
+	if (g->kind == CVB_GATE_ABSOLUTE)
 		return 0;
-	e = cvb_verdict_match(j->series, base, aa, j->last_session, CVB_MATCH_UNDISTURBED, &pairs,
-			      err);
-	if (e < 0)
-		return e;
-	j->aa_missing = !pairs.n;
-	if (pairs.n)
-		e = cvb_ratio_paired(pairs.v, pairs.n, lower_is_better, c->aa_alpha, &wide, &why);
-	if (e == 0 && pairs.n)
-		e = cvb_ratio_paired(pairs.v, pairs.n, lower_is_better, CVB_GATE_ALPHA, &narrow,
-				     &why);
-	cvb_matched_done(&pairs);
-	if (j->aa_missing)
-		return 0;
-	if (e < 0)
-		return cvb_verdict_decide(j, CVB_VERDICT_INVALID, "A/A arm %s: %s", names.aa,
-					  why.frame[0].msg);
-	if (excludes_one(&wide))
-		return differs(j, &wide, c->aa_alpha, &names);
-	return wide.sessions >= CVB_AA_FEW_SESSIONS
-		       ? check_noise(j, g, &narrow, tolerance, &names)
-		       : check_estimate(j, g, &wide, tolerance, &names);
+	j->aa_missing = true;
+	for (size_t aa = 0; e == 0 && aa < c->m->n_arms; aa++) {
+		bool told = false;
+
+		if (!measures_again(c->m, j->series, aa, base))
+			continue;
+		e = check_arm(c, j, base, (int)aa, g, &told, err);
+		j->aa_missing = j->aa_missing && !told;
+		if (j->verdict == CVB_VERDICT_INVALID)
+			break;
+	}
+	return e;
 }
 
 /* ---- "aa" of the document -------------------------------------------------------------------- */

@@ -62,6 +62,7 @@ static json_t *gate_json(const struct cvb_model *m, const struct cvb_gate *g,
 	json_object_set_new(o, "rounds_voided", json_integer(j->voided));
 	json_object_set_new(o, "pairing",
 			    json_string(cvb_pairing_names[r ? j->pairing : CVB_PAIRING_NONE]));
+	json_object_set_new(o, "no_steady_state", json_boolean(j->no_steady_state));
 	json_object_set_new(o, "series", json_integer(j->matched));
 	json_object_set_new(o, "labels", gate_labels(m, g));
 	if (!report)

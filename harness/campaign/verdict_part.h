@@ -15,13 +15,14 @@ struct cvb_judgement {
 	struct cvb_ratio ratio;		       /* valid if has_ratio */
 	bool has_ratio;
 	double alpha;	  /* of each bound */
-	unsigned look;	  /* which planned look decided, from 1; 0: none */
 	unsigned matched; /* series that metric and params match */
 	unsigned sessions_needed;
 	unsigned next_look; /* sessions at which the next look is due; 0: none */
 	bool open;	    /* more sessions may still decide it */
-	double p_fail;	    /* p value against "the gate holds", as if there were one look; NaN */
-	size_t p_index;	    /* of it in struct cvb_judging, for judged gates with a ratio */
+	bool retry;	    /* what kept it from deciding may be gone at the next look */
+	bool no_steady_state;
+	double p_fail;	/* p value against "the gate holds", as if there were one look; NaN */
+	size_t p_index; /* of it in struct cvb_judging, for judged gates with a ratio */
 	unsigned last_session; /* the verdict rests on sessions up to this number */
 	unsigned voided;       /* rounds left out of them, see struct cvb_matched */
 	enum cvb_pairing pairing;

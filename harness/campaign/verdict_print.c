@@ -227,7 +227,7 @@ void cvb_verdict_print(FILE *out, const json_t *verdicts, bool colour)
 	}
 	fprintf(out, "\noverall: %s%s%s", colour_of(overall, colour), overall, off);
 	if (json_is_true(json_object_get(verdicts, "certifiable"))) {
-		fputs("   (certifiable)\n", out);
+		fputs("   (the measurement meets the rules for a certificate)\n", out);
 		return;
 	}
 	fputs("   not certifiable:\n", out);

@@ -23,39 +23,6 @@ double cvb_verdict_margin(const struct cvb_gate *g)
 	return g->kind == CVB_GATE_ABSOLUTE ? 1 : g->margin;
 }
 
-/*
- * How well the numbers agree with "the gate holds": of the t part, since it is meant for a family
- * of many.  With several looks each bound is narrower; the p value is scaled by the same factor, so
- * that it is at most .05 wherever the gate fails.  NaN where there was nothing to chance.
- */
-static int p_fail(const struct cvb_sessions *s, const struct cvb_gate_plan *plan,
-		  const struct cvb_gate_answer *a, double *ret, struct cvb_err *err)
-{
-	struct cvb_bounds_of above = {
-		.alpha = a->alpha, .margin = 1 / plan->margin, .resolution = plan->resolution};
-	struct cvb_ratio r;
-	int e;
-
-	*ret = a->ratio.p_below_t;
-	if (isnan(*ret))
-		return 0;
-	if (plan->rule == CVB_RULE_EQUIVALENCE) {
-		if (plan->margin > 1)
-			above.margin = plan->margin;
-		e = cvb_sessions_ratio(s, a->ratio.sessions, &above, &r, err);
-		if (e < 0)
-			return e;
-		*ret = r.p_above_t;
-		above.margin = 1 / above.margin;
-		e = cvb_sessions_ratio(s, a->ratio.sessions, &above, &r, err);
-		if (e < 0)
-			return e;
-		*ret = fmin(*ret, r.p_below_t);
-	}
-	*ret = fmin(*ret * CVB_GATE_ALPHA / a->alpha, 1);
-	return 0;
-}
-
 /* The number of the n-th session of the pairs, n from 1. */
 static unsigned session_number(const struct cvb_matched *pairs, unsigned n)
 {
@@ -65,43 +32,53 @@ static unsigned session_number(const struct cvb_matched *pairs, unsigned n)
 	return UINT_MAX;
 }
 
-/*
- * Bounds and verdict of a series' pairs.  -EINVAL with the reason for values that have no ratio.
- * `exact`: a virtual clock's numbers are computed, and that they agree is no lack of resolution.
- */
-static int judge_pairs(const struct cvb_judging *c, const struct cvb_gate *g,
-		       const struct cvb_model_series *s, struct cvb_matched *pairs, bool exact,
-		       struct cvb_judgement *j, struct cvb_err *err)
+/* Distinct sessions of the pairs. */
+static unsigned count_sessions(const struct cvb_matched *pairs)
 {
-	struct cvb_gate_plan plan = {.rule = cvb_verdict_rule(g),
-				     .margin = cvb_verdict_margin(g),
-				     .n_looks = g->n_looks,
-				     .final = c->m->sessions_complete == c->m->sessions,
-				     .resolution = exact ? EXACT_RESOLUTION : 0};
+	unsigned n = 0;
+
+	for (size_t i = 0; i < pairs->n; i++)
+		n += !i || pairs->v[i].session != pairs->v[i - 1].session;
+	return n;
+}
+
+/* What a series is judged by: two arms, a gate, and one look at it. */
+struct look {
+	const struct cvb_judging *c;
+	const struct cvb_model_series *s;
+	const struct cvb_gate *g;
+	int arm, base;
+	bool exact; /* a virtual clock's numbers: that they agree is no lack of resolution */
+	struct cvb_gate_plan plan;
+};
+
+/*
+ * Bounds and verdict of a look's pairs, which become those of an absolute gate.  -EINVAL with the
+ * reason for values that have no ratio.
+ */
+static int judge_pairs(const struct look *l, struct cvb_matched *pairs, struct cvb_judgement *j,
+		       struct cvb_err *err)
+{
 	struct cvb_sessions sessions = {0};
 	struct cvb_gate_answer a;
 	int r;
 
-	memcpy(plan.looks, g->looks, sizeof(plan.looks));
-	for (size_t i = 0; i < pairs->n && g->kind == CVB_GATE_ABSOLUTE; i++)
-		pairs->v[i].base = g->limit;
-	r = cvb_sessions_make(&sessions, pairs->v, pairs->n, s->better == CVB_LOWER_IS_BETTER,
-			      (enum cvb_ratio_estimator)g->estimator, pairs->pairing, err);
+	for (size_t i = 0; i < pairs->n && l->g->kind == CVB_GATE_ABSOLUTE; i++)
+		pairs->v[i].base = l->g->limit;
+	r = cvb_sessions_make(&sessions, pairs->v, pairs->n, l->s->better == CVB_LOWER_IS_BETTER,
+			      (enum cvb_ratio_estimator)l->g->estimator, pairs->pairing, err);
 	if (r == 0)
-		r = cvb_gate_judge(&sessions, &plan, &a, err);
-	if (r == 0)
-		r = p_fail(&sessions, &plan, &a, &j->p_fail, err);
+		r = cvb_gate_judge(&sessions, &l->plan, &a, err);
 	cvb_sessions_done(&sessions);
 	if (r < 0)
 		return r;
 	j->ratio = a.ratio;
 	j->has_ratio = true;
 	j->alpha = a.alpha;
-	j->look = a.look;
+	j->p_fail = a.p_fail_family;
 	j->next_look = a.next_look;
 	j->open = a.verdict == CVB_VERDICT_INCONCLUSIVE && a.next_look;
 	j->sessions_needed = a.sessions_needed;
-	j->last_session = session_number(pairs, a.ratio.sessions);
 	return cvb_verdict_decide(j, a.verdict, "%s%s", a.reason,
 				  a.ratio.why == CVB_INTERVAL_ONE_SESSION ? ", 5 to certify" : "");
 }
@@ -111,7 +88,7 @@ static int judge_pairs(const struct cvb_judging *c, const struct cvb_gate *g,
 /* Most sessions of this arm had no steady state: the first one of them decides nothing. */
 static bool unsteady(const struct cvb_model_points *p)
 {
-	return p->sessions_unsteady > p->sessions_steady;
+	return 2 * p->sessions_unsteady > p->sessions;
 }
 
 /* "the host took CPU time in 3, a CPU was throttled in 1" */
@@ -141,19 +118,19 @@ static bool decided(const struct cvb_judgement *j)
  * rounds would pass by having them left out.  A verdict stands only if it is the same with the
  * voided rounds back in (but for those whose clocks are wrong: their values mean nothing).
  */
-static int check_voided(const struct cvb_judging *c, const struct cvb_gate *g, int arm, int base,
-			bool exact, struct cvb_judgement *j, struct cvb_err *err)
+static int check_voided(const struct look *l, struct cvb_judgement *j, struct cvb_err *err)
 {
 	struct cvb_judgement with = {.p_fail = NAN};
 	struct cvb_matched all;
 	struct cvb_err why = {0};
 	char by[160];
-	int e = cvb_verdict_match(j->series, base, arm, j->last_session, CVB_MATCH_DISTURBED, &all,
+	int e = cvb_verdict_match(l->s, l->base, l->arm, j->last_session, CVB_MATCH_DISTURBED, &all,
 				  err);
 
 	if (e < 0)
 		return e;
-	e = judge_pairs(c, g, j->series, &all, exact, &with, &why);
+	e = judge_pairs(l, &all, &with, &why);
+	j->retry = e == -EINVAL || (e == 0 && with.verdict != j->verdict);
 	if (e == 0 && with.verdict != j->verdict)
 		e = cvb_verdict_decide(
 			j, CVB_VERDICT_INCONCLUSIVE,
@@ -171,49 +148,66 @@ static int check_voided(const struct cvb_judging *c, const struct cvb_gate *g, i
 	return e;
 }
 
-static int check_rounds(const struct cvb_model_series *s, const struct cvb_gate *g, int arm,
-			int base, const struct cvb_matched *pairs, struct cvb_judgement *j)
+/* More than CVB_VOIDED_LIMIT of the rounds are void: 1, and the verdict says so; 0; -ENOMEM. */
+static int check_share_voided(const struct cvb_matched *pairs, struct cvb_judgement *j)
 {
-	unsigned voided = pairs->voided;
-	size_t all = pairs->n + voided;
+	size_t all = pairs->n + pairs->voided;
 	char by[160];
 
-	if (voided > CVB_VOIDED_LIMIT * (double)all)
-		return cvb_verdict_decide(
-			j, CVB_VERDICT_INVALID, "%u of %zu rounds are void (%s): more than %g %%",
-			voided, all, voided_text(pairs, by, sizeof(by)), 100 * CVB_VOIDED_LIMIT);
-	if ((unsteady(&s->points[arm]) || unsteady(&s->points[base])) && decided(j))
-		return cvb_verdict_decide(
-			j, CVB_VERDICT_INCONCLUSIVE,
-			"no-steady-state: %s still changed its speed when the warm-up was over, in "
-			"%u of %u sessions on arm %s and %u of %u on arm %s; raise rounds or "
-			"sample_ms, which also lengthens the warm-up",
-			s->name, s->points[arm].sessions_unsteady,
-			s->points[arm].sessions_unsteady + s->points[arm].sessions_steady, g->arm,
-			s->points[base].sessions_unsteady,
-			s->points[base].sessions_unsteady + s->points[base].sessions_steady,
-			g->base);
-	return 0;
+	if (pairs->voided <= CVB_VOIDED_LIMIT * (double)all)
+		return 0;
+	j->retry = true;
+	if (cvb_verdict_decide(j, CVB_VERDICT_INVALID,
+			       "%u of %zu rounds are void (%s): more than %g %%", pairs->voided,
+			       all, voided_text(pairs, by, sizeof(by)), 100 * CVB_VOIDED_LIMIT) < 0)
+		return -ENOMEM;
+	return 1;
+}
+
+static int check_steady(const struct look *l, struct cvb_judgement *j)
+{
+	const struct cvb_model_points *a = &l->s->points[l->arm], *b = &l->s->points[l->base];
+
+	j->no_steady_state = unsteady(a) || unsteady(b);
+	if (!j->no_steady_state)
+		return 0;
+	if (j->verdict == CVB_VERDICT_INCONCLUSIVE)
+		return cvb_verdict_also(j,
+					"no-steady-state in %u of %u sessions on arm %s and %u "
+					"of %u on arm %s",
+					a->sessions_unsteady, a->sessions, l->g->arm,
+					b->sessions_unsteady, b->sessions, l->g->base);
+	if (!decided(j))
+		return 0;
+	return cvb_verdict_decide(
+		j, CVB_VERDICT_INCONCLUSIVE,
+		"no-steady-state: %s still changed its speed when the warm-up was over, in "
+		"%u of %u sessions on arm %s and %u of %u on arm %s; raise rounds or "
+		"sample_ms, which also lengthens the warm-up",
+		l->s->name, a->sessions_unsteady, a->sessions, l->g->arm, b->sessions_unsteady,
+		b->sessions, l->g->base);
 }
 
 /* The rules in order; `counted` are the rounds of the sessions that the verdict rests on. */
-static int check_surroundings(const struct cvb_judging *c, const struct cvb_gate *g, int arm,
-			      int base, bool exact, const struct cvb_matched *counted,
+static int check_surroundings(const struct look *l, const struct cvb_matched *counted,
 			      struct cvb_judgement *j, struct cvb_err *err)
 {
 	char by[160];
 	int e = 0;
 
-	j->voided = counted->voided;
 	if (counted->by[CVB_DISTURBED_STEAL] + counted->by[CVB_DISTURBED_THROTTLE] && decided(j))
-		e = check_voided(c, g, arm, base, exact, j, err);
+		e = check_voided(l, j, err);
 	if (e == 0)
-		e = cvb_verdict_check_aa(c, j, base, g, err);
+		e = cvb_verdict_check_aa(l->c, j, l->base, l->g, err);
 	if (e == 0 && counted->voided)
 		e = cvb_verdict_also(j, "%u of %zu rounds are left out (%s)", counted->voided,
 				     counted->n + counted->voided,
 				     voided_text(counted, by, sizeof(by)));
-	return e < 0 ? e : check_rounds(j->series, g, arm, base, counted, j);
+	if (e == 0)
+		e = check_share_voided(counted, j);
+	if (e == 0)
+		e = check_steady(l, j);
+	return cvb_min(e, 0);
 }
 
 /* ---- the series ------------------------------------------------------------------------------ */
@@ -240,7 +234,7 @@ static int judge_without_pairs(const struct cvb_judging *c, const struct cvb_gat
 	const char *left = NULL, *missing = have_arm ? g->base : g->arm;
 
 	if (pairs->voided)
-		return check_rounds(s, g, arm, base, pairs, j);
+		return cvb_min(check_share_voided(pairs, j), 0);
 	if (have_arm && have_base)
 		return cvb_verdict_decide(j, CVB_VERDICT_INVALID,
 					  "arms %s and %s have no round in common for %s", g->arm,
@@ -257,28 +251,76 @@ static int judge_without_pairs(const struct cvb_judging *c, const struct cvb_gat
 				  s->key);
 }
 
-/* A verdict on the rounds that both arms have. */
-static int judge_matched(const struct cvb_judging *c, const struct cvb_gate *g, int arm, int base,
-			 struct cvb_matched *pairs, struct cvb_judgement *j, struct cvb_err *err)
+/* One look: verdict and surroundings of the sessions up to `last_session`, nothing later. */
+static int judge_at(const struct look *l, unsigned last_session, struct cvb_judgement *j,
+		    struct cvb_err *err)
 {
-	const struct cvb_model_bench *b = &c->m->benches[j->series->bench];
-	bool exact = b->cells[arm].deterministic && b->cells[base].deterministic;
-	struct cvb_matched counted;
+	struct cvb_matched pairs;
 	struct cvb_err why = {0};
-	int e = judge_pairs(c, g, j->series, pairs, exact, j, &why);
+	int e = cvb_verdict_match(l->s, l->base, l->arm, last_session, CVB_MATCH_UNDISTURBED,
+				  &pairs, err);
 
-	if (e == -EINVAL)
-		return cvb_verdict_decide(j, CVB_VERDICT_INVALID,
-					  "%s (test is arm %s, base is arm %s)", why.frame[0].msg,
-					  g->arm, g->base);
 	if (e < 0)
 		return e;
-	e = cvb_verdict_match(j->series, base, arm, j->last_session, CVB_MATCH_UNDISTURBED,
-			      &counted, err);
-	if (e < 0)
-		return e;
-	e = check_surroundings(c, g, arm, base, exact, &counted, j, err);
-	cvb_matched_done(&counted);
+	free(j->reason);
+	*j = (struct cvb_judgement){.series = l->s,
+				    .p_fail = NAN,
+				    .last_session = last_session,
+				    .voided = pairs.voided,
+				    .pairing = pairs.pairing};
+	e = judge_pairs(l, &pairs, j, &why);
+	if (e == 0)
+		e = check_surroundings(l, &pairs, j, err);
+	else if (e == -EINVAL)
+		e = cvb_verdict_decide(j, CVB_VERDICT_INVALID,
+				       "%s (test is arm %s, base is arm %s)", why.frame[0].msg,
+				       l->g->arm, l->g->base);
+	cvb_matched_done(&pairs);
+	return e;
+}
+
+/*
+ * Hold the planned looks in order, each over the sessions up to it.  The first one that decides
+ * stands.  One that only bad luck keeps from deciding (`retry`: disturbed rounds, a noisy A/A arm)
+ * leaves the gate to the next look.
+ */
+static int judge_looks(struct look *l, const struct cvb_matched *all, struct cvb_judgement *j,
+		       struct cvb_err *err)
+{
+	const struct cvb_gate *g = l->g;
+	unsigned have = count_sessions(all);
+	const struct cvb_gate_plan whole = l->plan;
+	int e = 0;
+
+	l->plan.alpha = cvb_gate_alpha(&whole);
+	l->plan.n_looks = 1;
+	l->plan.final = false;
+	j->retry = true; /* no look was held yet */
+	for (unsigned i = 0, before = 0; e == 0 && i < g->n_looks; i++) {
+		unsigned n = g->looks[i] <= have			 ? g->looks[i]
+			     : whole.final && have > cvb_max(before, 1U) ? have
+									 : 0;
+
+		if (!n) {
+			j->next_look = whole.final ? 0 : g->looks[i];
+			break;
+		}
+		before = n;
+		l->plan.looks[0] = n;
+		e = judge_at(l, session_number(all, n), j, err);
+		j->next_look = 0;
+		if (decided(j) || (j->verdict != CVB_VERDICT_INCONCLUSIVE && !j->retry))
+			return e;
+	}
+	l->plan = whole;
+	if (e == 0 && (!j->has_ratio || !j->retry)) {
+		unsigned next = j->next_look;
+
+		/* undecided: show all there is */
+		e = judge_at(l, UINT_MAX, j, err);
+		j->next_look = next;
+	}
+	j->open = j->next_look > 0;
 	return e;
 }
 
@@ -286,16 +328,29 @@ int cvb_verdict_series(const struct cvb_judging *c, const struct cvb_model_serie
 		       const struct cvb_gate *g, struct cvb_judgement *j, struct cvb_err *err)
 {
 	int arm = cvb_model_arm(c->m, g->arm), base = cvb_model_arm(c->m, g->base);
+	const struct cvb_model_bench *b = &c->m->benches[s->bench];
+	struct look l = {.c = c, .s = s, .g = g, .arm = arm, .base = base};
 	struct cvb_matched pairs;
 	int e = cvb_verdict_match(s, base, arm, UINT_MAX, CVB_MATCH_UNDISTURBED, &pairs, err);
 
 	*j = (struct cvb_judgement){.series = s, .p_fail = NAN, .last_session = UINT_MAX};
 	if (e < 0)
 		return e;
+	l.exact = b->cells[arm].deterministic && b->cells[base].deterministic;
+	l.plan = (struct cvb_gate_plan){.rule = cvb_verdict_rule(g),
+					.margin = cvb_verdict_margin(g),
+					.n_looks = g->n_looks,
+					.final = c->m->sessions_complete == c->m->sessions,
+					.resolution = l.exact ? EXACT_RESOLUTION : 0};
+	memcpy(l.plan.looks, g->looks, sizeof(l.plan.looks));
 	j->voided = pairs.voided;
 	j->pairing = pairs.pairing;
-	e = pairs.n ? judge_matched(c, g, arm, base, &pairs, j, err)
-		    : judge_without_pairs(c, g, arm, base, &pairs, j);
+	if (!pairs.n)
+		e = judge_without_pairs(c, g, arm, base, &pairs, j);
+	else if (g->n_looks)
+		e = judge_looks(&l, &pairs, j, err);
+	else
+		e = judge_at(&l, UINT_MAX, j, err);
 	cvb_matched_done(&pairs);
 	return e;
 }

@@ -91,8 +91,14 @@ int cvb_verdict_side_trusted(const struct cvb_model *m, const char *name, int be
 	return 1;
 }
 
-/* Did both sides run with the same number of threads?  A guest with fewer CPUs than its host does
- * other work than the host. */
+/* A side that told no options says nothing. */
+static bool differ(json_t *x, json_t *y)
+{
+	return json_is_object(x) && json_is_object(y) && !json_equal(x, y);
+}
+
+/* Did both sides run with the same options and number of threads?  A guest with fewer CPUs than its
+ * host does other work than the host. */
 int cvb_verdict_sides_alike(const struct cvb_model *m, const struct cvb_gate *g, int bench,
 			    struct cvb_judgement *j)
 {
@@ -100,6 +106,11 @@ int cvb_verdict_sides_alike(const struct cvb_model *m, const struct cvb_gate *g,
 	unsigned arm = b ? b->cells[cvb_model_arm(m, g->arm)].workers : 0;
 	unsigned base = b ? b->cells[cvb_model_arm(m, g->base)].workers : 0;
 
+	if (b && differ(b->cells[cvb_model_arm(m, g->arm)].options,
+			b->cells[cvb_model_arm(m, g->base)].options))
+		return cvb_verdict_decide(j, CVB_VERDICT_INVALID,
+					  "%s ran with other options on arm %s than on arm %s",
+					  b->name, g->arm, g->base);
 	if (arm == base)
 		return 1;
 	return cvb_verdict_decide(

@@ -135,8 +135,8 @@ static json_t *gate_json(const struct cvb_stats_conf *c, const struct cvb_gate_p
 	if (c->kind == CVB_RULE_ABSOLUTE)
 		json_object_set_new(o, "limit", json_real(c->limit));
 	json_object_set_new(o, "log_sd", number(r->log_sd));
-	json_object_set_new(o, "p_fail", number(r->p_below));
-	json_object_set_new(o, "p_pass", number(r->p_above));
+	json_object_set_new(o, "p_fail", number(a->p_fail));
+	json_object_set_new(o, "p_pass", number(a->p_pass));
 	json_object_set_new(o, "look", a->look ? json_integer(a->look) : json_null());
 	json_object_set_new(o, "sessions_needed",
 			    a->sessions_needed ? json_integer(a->sessions_needed) : json_null());

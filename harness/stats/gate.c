@@ -131,7 +131,8 @@ static void say_no_interval(struct cvb_gate_answer *a)
 	else if (r->why == CVB_INTERVAL_NO_SPREAD)
 		say(a,
 		    "all %u sessions gave exactly the same ratio: that shows how coarse the "
-		    "instrument is, not how sure the ratio; state its resolution",
+		    "instrument is, not how sure the ratio; without its resolution there are no "
+		    "bounds",
 		    r->sessions);
 	else
 		say(a, "the base mean is not surely above 0, so the ratio of means has no bounds");
@@ -207,6 +208,35 @@ static unsigned look_sessions(const struct cvb_gate_plan *plan, unsigned i, unsi
 	return plan->final ? have : 0;
 }
 
+/* The p values against either end of what is accepted. */
+static int find_p(const struct cvb_sessions *s, const struct cvb_gate_plan *plan,
+		  struct cvb_gate_answer *a, struct cvb_err *err)
+{
+	struct cvb_bounds_of of = {.alpha = a->alpha, .resolution = plan->resolution};
+	struct cvb_ratio low = a->ratio, high;
+	double lo, hi, t;
+	int e = 0;
+
+	accepted(plan->rule, plan->margin, &lo, &hi);
+	a->p_fail = low.p_below;
+	a->p_pass = low.p_above;
+	t = low.p_below_t;
+	if (!isinf(hi)) {
+		of.margin = lo;
+		e = cvb_sessions_ratio(s, a->ratio.sessions, &of, &low, err);
+		of.margin = hi;
+		if (e == 0)
+			e = cvb_sessions_ratio(s, a->ratio.sessions, &of, &high, err);
+		if (e < 0)
+			return e;
+		a->p_fail = fmin(low.p_below, high.p_above);
+		a->p_pass = fmax(low.p_above, high.p_below);
+		t = fmin(low.p_below_t, high.p_above_t);
+	}
+	a->p_fail_family = isnan(t) ? NAN : fmin(t * CVB_GATE_ALPHA / a->alpha, 1);
+	return 0;
+}
+
 int cvb_gate_judge(const struct cvb_sessions *s, const struct cvb_gate_plan *plan,
 		   struct cvb_gate_answer *ret, struct cvb_err *err)
 {
@@ -239,8 +269,10 @@ int cvb_gate_judge(const struct cvb_sessions *s, const struct cvb_gate_plan *pla
 			a.sessions_needed = would_decide(&a, plan, s->n);
 		say_undecided(&a, plan, s->n);
 	}
-	*ret = a;
-	return 0;
+	r = find_p(s, plan, &a, err);
+	if (r == 0)
+		*ret = a;
+	return r;
 }
 
 int cvb_gate_parse_looks(const char *text, unsigned looks[CVB_GATE_MAX_LOOKS], unsigned *ret_n,

@@ -66,10 +66,20 @@ struct cvb_gate_answer {
 	unsigned look;		  /* which look decided, from 1; 0: none did */
 	unsigned next_look;	  /* sessions at which the next look is due; 0: none left */
 	unsigned sessions_needed; /* that would probably decide; 0: decided, or cannot be told */
+	double p_fail;		  /* p value against "the gate holds": small speaks for FAIL */
+	double p_pass;		  /* p value against "it does not": small speaks for PASS */
+	double p_fail_family;	  /* see cvb_gate_judge */
 	char reason[256];
 };
 
-/* Judge.  -EINVAL for a margin, alpha or looks that make no sense; -ENOMEM. */
+/*
+ * Judge.  -EINVAL for a margin, alpha or looks that make no sense; -ENOMEM.
+ *
+ * Equivalence is two tests: it fails by the better of them, and passes by the worse (Schuirmann).
+ * p_fail_family is meant for a list of many that is adjusted afterwards: of the t part alone, which
+ * has no least value, and times .05 / alpha, so that it is at most .05 wherever the gate fails at a
+ * look of several.  NaN where nothing was left to chance.
+ */
 CVB_MUST_CHECK int cvb_gate_judge(const struct cvb_sessions *s, const struct cvb_gate_plan *plan,
 				  struct cvb_gate_answer *ret, struct cvb_err *err);
 

@@ -43,7 +43,10 @@ struct synth {
 	const char *text;      /* hostile text: vm's kernel, a note and a parameter; JSON-escaped */
 	unsigned stop_session; /* the journal stops in this session, after round 1; 0: never */
 	const char *better;    /* "higher" by default */
-	unsigned bad_round;    /* session 1: triad of vm in this round is `bad_value`; 0: none */
+	unsigned bad_session;  /* 0: 1 */
+	unsigned aa_sessions;  /* aa has samples in so many sessions; 0: all */
+	unsigned aa_workers;
+	unsigned bad_round; /* session 1: triad of vm in this round is `bad_value`; 0: none */
 	const char *bad_value;
 	unsigned vm_workers;	    /* 2 by default, like the others */
 	unsigned vm_change_session; /* from this session on vm has ... */
@@ -117,8 +120,12 @@ static inline void synth_rounds(FILE *f, const struct synth *c, unsigned session
 		for (int a = 0; a < (synth_vm_runs(c, session) ? 3 : 2); a++) {
 			char triad[40];
 
+			if (a == 1 && c->aa_sessions && session > c->aa_sessions)
+				continue;
+
 			snprintf(triad, sizeof(triad), "%.17g", base * factor[a]);
-			if (a == 2 && session == 1 && r == c->bad_round)
+			if (a == 2 && session == (c->bad_session ? c->bad_session : 1) &&
+			    r == c->bad_round)
 				snprintf(triad, sizeof(triad), "%s", c->bad_value);
 			fprintf(f,
 				"{\"type\":\"sample\",\"session\":%u,\"attempt\":1,\"arm\":\"%s\","
@@ -171,6 +178,7 @@ static inline void synth_session(FILE *f, const struct synth *c, unsigned sessio
 			changed && c->vm_change_options ? c->vm_change_options : "",
 			c->text ? c->text : "fine",
 			changed && c->vm_change_workers ? c->vm_change_workers
+			: a == 1 && c->aa_workers	? c->aa_workers
 			: a == 2 && c->vm_workers	? c->vm_workers
 							: 2,
 			c->deterministic ? "true" : "false",

@@ -308,7 +308,8 @@ static void open_gates_name_the_next_look(void **state)
 		     /* not even native itself could pass: more sessions may help */
 		     {0.95, 0.01, 0.06, "INVALID", 10},
 		     {0.98, 0.001, 0.06, "PASS", 0},
-		     {0.98, 0.001, 0.2, "INVALID", 0}};
+		     {0.98, 0.001, 0.2, "INVALID", 10},
+		     {0.5, 0.001, 0.2, "FAIL", 0}};
 
 	(void)state;
 	g.n_looks = 2;
@@ -501,6 +502,50 @@ static void aa_intervals_are_simultaneous(void **state)
 	expect(two, "PASS", 0, "");
 }
 
+/* An A/A arm that says nothing, or hardly anything, is none. */
+static void aa_must_have_been_measured(void **state)
+{
+	struct synth c = {.vm_ratio = 0.98, .vm_wobble = 0.001, .aa_sessions = 1};
+	json_t *v = judge(c);
+
+	(void)state;
+	assert_true(why_not_has(v, "No A/A arm measured arm native again for gate g"));
+	expect(v, "PASS", 0, "");
+	c.aa_sessions = 5;
+	v = judge(c);
+	assert_true(json_is_true(json_object_get(v, "certifiable")));
+	json_decref(v);
+	c.aa_sessions = 0;
+	c.aa_workers = 4;
+	v = judge(c);
+	assert_true(why_not_has(v, "No A/A arm measured arm native again for gate g"));
+	json_decref(v);
+}
+
+/* The same deviation in every session has no interval, but is no agreement either. */
+static void aa_off_by_a_constant(void **state)
+{
+	struct synth c = {
+		.vm_ratio = 0.98, .vm_wobble = 0.001, .aa_ratio = 0.9, .aa_wobble = 1e-14};
+
+	(void)state;
+	expect(judge(c), "INVALID", 5, "off by 11 % in every session");
+	c.vm_ratio = 1.2;
+	expect(judge(c), "PASS", 0, "stands even with");
+}
+
+/* What is surely there, but far below what the gate can mind. */
+static void aa_off_by_next_to_nothing(void **state)
+{
+	struct synth c = {
+		.vm_ratio = 0.98, .vm_wobble = 0.001, .aa_ratio = 1.004, .aa_wobble = 1e-5};
+
+	(void)state;
+	expect(judge(c), "PASS", 0, "");
+	c.aa_ratio = 1.006; /* a tenth of -ln .95 is .0051 */
+	expect(judge(c), "INVALID", 5, "excludes 1");
+}
+
 /* A verdict rests on the sessions of its look: what came later for other gates changes nothing. */
 static void later_sessions_do_not_void_a_look(void **state)
 {
@@ -520,6 +565,16 @@ static void later_sessions_do_not_void_a_look(void **state)
 	expect(judge_gates(c, &g, 1), "PASS", 0, "");
 	c.aa_from = 0;
 	expect(judge_gates(c, &g, 1), "INVALID", 5, "excludes 1");
+	/* nor does a value that has no ratio, in a session that came after */
+	c = (struct synth){.sessions = 10,
+			   .vm_ratio = 0.98,
+			   .vm_wobble = 0.001,
+			   .bad_session = 8,
+			   .bad_round = 1,
+			   .bad_value = "null"};
+	expect(judge_gates(c, &g, 1), "PASS", 0, "");
+	c.bad_session = 6;
+	expect(judge_gates(c, &g, 1), "INVALID", 5, "session 6 round 1");
 	/* nor do their voided rounds count: 2 of 10 in sessions 1 to 6 would be 20 % */
 	c = (struct synth){.sessions = 10,
 			   .rounds = 4,
@@ -568,6 +623,7 @@ static void voided_rounds_must_not_make_the_verdict(void **state)
 			  .vm_wobble = 0.001,
 			  .stolen_rounds = 2,
 			  .stolen_factor = 0.5};
+	json_t *v;
 
 	(void)state;
 	g.estimator = CVB_RATIO_THROUGHPUT;
@@ -575,6 +631,26 @@ static void voided_rounds_must_not_make_the_verdict(void **state)
 	       "PASS without the rounds left out (the host took CPU time in 12), but FAIL with");
 	c.stolen_factor = 0.99;
 	expect(judge_gates(c, &g, 1), "PASS", 0, "12 of 60 rounds are left out");
+	/* bad luck at one look leaves the gate to the next, which has more to go by */
+	c.stolen_factor = 0.5;
+	c.sessions = 10;
+	c.stop_session = 7;
+	c.rounds = 4;
+	c.stolen_rounds = 1;
+	c.stolen_session = 2;
+	c.vm_ratio = 0.953;
+	g.n_looks = 2;
+	g.looks[0] = 6;
+	g.looks[1] = 10;
+	v = judge_gates(c, &g, 1);
+	assert_int_equal(number(first(v), "next_look"), 10);
+	expect(v, "INCONCLUSIVE", 3, "PASS without the rounds left out");
+	g.n_looks = 0;
+	c = (struct synth){.rounds = 10,
+			   .vm_ratio = 0.98,
+			   .vm_wobble = 0.001,
+			   .stolen_rounds = 2,
+			   .stolen_factor = 0.99};
 	/* a wrong clock's values are never put back, even if steal voided the round as well */
 	c.late_s = -4;
 	c.late_factor = 0.1;
@@ -591,7 +667,7 @@ static void sessions_must_do_the_same_work(void **state)
 	       "INVALID", 5, "other options in session 6");
 	expect(judge((struct synth){.vm_change_session = 1,
 				    .vm_change_options = "\"size\":\"1GiB\""}),
-	       "PASS", 0, "");
+	       "INVALID", 5, "with other options on arm vm than on arm native");
 }
 
 /* Computed numbers fail for certain: no p value, and no weight in the family. */
@@ -788,6 +864,9 @@ int main(void)
 		cmocka_unit_test(other_kinds_of_gate),
 		cmocka_unit_test(noisy_aa_is_invalid),
 		cmocka_unit_test(aa_intervals_are_simultaneous),
+		cmocka_unit_test(aa_must_have_been_measured),
+		cmocka_unit_test(aa_off_by_a_constant),
+		cmocka_unit_test(aa_off_by_next_to_nothing),
 		cmocka_unit_test(later_sessions_do_not_void_a_look),
 		cmocka_unit_test(a_lost_session_does_not_lose_the_last_look),
 		cmocka_unit_test(voided_rounds_must_not_make_the_verdict),
