@@ -6,6 +6,7 @@
 
 #include "core/opt.h"
 #include "core/util.h"
+#include "gpu/virt.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -18,11 +19,12 @@ struct emu_spec {
 	const char *sku;
 	int cc;	   /* index of cc_words */
 	int clock; /* index of clock_words */
+	struct cvb_virt_spec virt;
 };
 
 static const char *const cc_words[] = {"off", "on", NULL};
 static const char *const clock_words[] = {"wall", "virtual", NULL};
-static const char *const keys[] = {"cc", "clock", NULL};
+static const char *const keys[] = {"cc", "clock", "seed", "noise", NULL};
 
 static int word_index(const char *key, const char *value, const char *const *words, int *ret,
 		      struct cvb_err *err)
@@ -49,6 +51,10 @@ static int parse_key(struct emu_spec *spec, char *word, struct cvb_err *err)
 		return word_index(word, value, cc_words, &spec->cc, err);
 	if (value && !strcmp(word, "clock"))
 		return word_index(word, value, clock_words, &spec->clock, err);
+	int taken = value ? cvb_virt_key(&spec->virt, word, value, err) : 0;
+
+	if (taken)
+		return cvb_min(taken, 0);
 	const char *near = cvb_nearest(word, keys);
 
 	if (near)
@@ -82,6 +88,8 @@ static int parse_spec(struct emu_spec *spec, const char *args, struct cvb_err *e
 	}
 	spec->cc = cvb_max(spec->cc, 0);
 	spec->clock = cvb_max(spec->clock, 0);
+	if (!spec->clock && (spec->virt.has_seed || spec->virt.has_noise))
+		return cvb_err_set(err, -EINVAL, "GPU spec: seed= and noise= need clock=virtual");
 	return 0;
 }
 
@@ -142,8 +150,7 @@ static int emu_device_open(struct cvb_gpu *gpu, const char *args, struct cvb_err
 	if (r < 0)
 		return r;
 	if (spec.clock == 1)
-		return cvb_err_set(err, -EOPNOTSUPP,
-				   "clock=virtual is not there yet in this version; clock=wall is");
+		return cvb_virt_open(gpu, spec.sku, spec.cc == 1, &spec.virt, err);
 	return emu_device_new(gpu, spec.sku, spec.cc == 1, err);
 }
 
