@@ -8,7 +8,7 @@
  */
 #include "core/opt.h"
 #include "core/util.h"
-#include "gpu/device.h"
+#include "gpu/paths.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -21,13 +21,6 @@
 enum {
 	METRIC_BANDWIDTH,
 	METRIC_LATENCY,
-};
-
-enum {
-	MEM_PINNED,
-	MEM_PAGEABLE,
-	MEMS,
-	MEM_BOTH = MEMS,
 };
 
 enum dir {
@@ -45,7 +38,9 @@ struct copy_conf {
 };
 
 static const char *const dirs[] = {"h2d", "d2h", "both", "duplex", "all", "auto", NULL};
-static const char *const mems[] = {"pinned", "pageable", "both", NULL};
+static const char *const mems[] = {"pinned", "pageable", "both", NULL}; /* cvb_path_mem */
+
+#define MEM_BOTH CVB_PATH_MEMS
 
 #define OPT(field) .offset = offsetof(struct copy_conf, field)
 
@@ -99,22 +94,9 @@ static const struct cvb_metric copy_metrics[] = {
 	{.name = NULL},
 };
 
-/* One direction of one kind of host memory. */
-struct path {
-	struct cvb_gpu_buf *src; /* borrowed from copy_state */
-	struct cvb_gpu_buf *dst;
-	/* of the batch under way; written by the worker, which also looks at them */
-	size_t done_bytes; /* the largest copy done since dst was zeroed */
-};
-
 struct copy_state {
-	struct cvb_dev dev[2]; /* one for each direction: h2d, d2h */
-	struct cvb_gpu_buf *host_src[MEMS];
-	struct cvb_gpu_buf *device_src;
-	struct path path[2][MEMS];
+	struct cvb_paths paths;
 	size_t max_bytes, step;
-	struct cvb_dev_bad bad;
-	struct cvb_err first_reason; /* why a path was left out */
 };
 
 /* A case's key: what it copies. */
@@ -133,113 +115,46 @@ static unsigned mem_of(const struct cvb_case *c)
 	return (unsigned)(c->user & 0xff);
 }
 
-static bool uses(enum dir dir, unsigned one)
-{
-	return dir == DIR_DUPLEX || (unsigned)dir == one;
-}
-
-static enum cvb_gpu_mem host_kind(unsigned mem)
-{
-	return mem == MEM_PINNED ? CVB_GPU_HOST_PINNED : CVB_GPU_HOST_PAGEABLE;
-}
-
 /* --- copies ------------------------------------------------------------------------------------
  */
 
 struct lanes {
-	struct copy_state *s;
+	struct cvb_paths *paths;
 	unsigned mem;
 	size_t bytes;
 	uint64_t iters;
 };
 
-static int copy_path(struct copy_state *s, unsigned dir, unsigned mem, size_t bytes, uint64_t iters,
-		     struct cvb_err *err)
-{
-	struct path *p = &s->path[dir][mem];
-
-	p->done_bytes = cvb_max(p->done_bytes, bytes);
-	for (uint64_t i = 0; i < iters; i++) {
-		int r = cvb_dev_copy(&s->dev[dir], p->dst, 0, p->src, 0, bytes, err);
-
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
+/* `lane` is the direction. */
 static int copy_lane(void *arg, unsigned lane, struct cvb_err *err)
 {
 	const struct lanes *l = arg;
+	enum cvb_gpu_dir dir = (enum cvb_gpu_dir)lane;
+	struct cvb_gpu_stream *stream = l->paths->dev[dir].stream;
+	int r = 0;
 
-	return copy_path(l->s, lane, l->mem, l->bytes, l->iters, err);
+	for (uint64_t i = 0; r == 0 && i < l->iters; i++) {
+		r = cvb_paths_issue(l->paths, dir, (enum cvb_path_mem)l->mem, l->bytes, err);
+		/* also after a failure: nothing may be in flight on return */
+		int synced = cvb_gpu_sync(stream, r < 0 ? NULL : err);
+
+		r = r < 0 ? r : synced;
+	}
+	return r;
 }
 
 static int copies(struct cvb_run *run, enum dir dir, unsigned mem, size_t bytes, uint64_t iters,
 		  struct cvb_err *err)
 {
 	struct copy_state *s = run->state;
-	struct lanes lanes = {s, mem, bytes, iters};
+	struct lanes lanes = {&s->paths, mem, bytes, iters};
 
 	return dir == DIR_DUPLEX ? cvb_gpu_parallel(run->gpu, 2, copy_lane, &lanes, err)
-				 : copy_path(s, (unsigned)dir, mem, bytes, iters, err);
-}
-
-/* Check and clear what was copied since the last look. */
-static int check_paths(struct copy_state *s, struct cvb_err *err)
-{
-	int r = 0;
-
-	for (unsigned dir = 0; dir < 2; dir++) {
-		for (unsigned mem = 0; r == 0 && mem < MEMS; mem++) {
-			struct path *p = &s->path[dir][mem];
-			size_t bytes = p->done_bytes;
-			char what[64];
-
-			if (!bytes)
-				continue;
-			p->done_bytes = 0;
-			snprintf(what, sizeof(what), "gpu.copy %s %s", dirs[dir], mems[mem]);
-			r = cvb_dev_check_clear(&s->dev[dir], p->dst, bytes, what, err);
-		}
-	}
-	return r;
+				 : copy_lane(&lanes, (unsigned)dir, err);
 }
 
 /* --- set up ------------------------------------------------------------------------------------
  */
-
-/* A buffer that holds the data; once for all paths that read it. */
-static int make_source(struct copy_state *s, enum cvb_gpu_mem kind, struct cvb_gpu_buf **ret,
-		       struct cvb_err *err)
-{
-	struct cvb_dev *d = &s->dev[0];
-	int r;
-
-	if (*ret)
-		return 0;
-	r = cvb_dev_alloc(d, kind, s->max_bytes, ret, err);
-	if (r == 0 && kind == CVB_GPU_DEVICE) /* its content is undefined */
-		r = cvb_dev_clear(d, *ret, s->max_bytes, err);
-	return r < 0 ? r : cvb_dev_fill(d, *ret, s->max_bytes, err);
-}
-
-static int make_path(struct copy_state *s, unsigned dir, unsigned mem, struct cvb_err *err)
-{
-	struct path *p = &s->path[dir][mem];
-	bool in = dir == DIR_H2D;
-	struct cvb_gpu_buf **src = in ? &s->host_src[mem] : &s->device_src;
-	int r;
-
-	if (p->dst)
-		return 0;
-	r = make_source(s, in ? host_kind(mem) : CVB_GPU_DEVICE, src, err);
-	if (r == 0)
-		r = cvb_dev_alloc(&s->dev[dir], in ? CVB_GPU_DEVICE : host_kind(mem), s->max_bytes,
-				  &p->dst, err);
-	p->src = *src;
-	return r < 0 ? r : cvb_dev_clear(&s->dev[dir], p->dst, s->max_bytes, err);
-}
 
 /* By itself the step is wider where curves are flat and checks take long. */
 static uint64_t next_size(const struct copy_conf *conf, const struct copy_state *s, uint64_t size)
@@ -277,36 +192,18 @@ static int add_path(struct cvb_run *run, enum dir dir, unsigned mem, struct cvb_
 	const struct copy_conf *conf = run->conf;
 	struct copy_state *s = run->state;
 	struct cvb_err why = {0};
-	char text[CVB_ERR_MSG_BYTES];
 	int r = 0;
 
 	for (unsigned one = 0; r == 0 && one < 2; one++)
-		if (uses(dir, one))
-			r = make_path(s, one, mem, &why);
+		if (dir == DIR_DUPLEX || (unsigned)dir == one)
+			r = cvb_paths_make(&s->paths, (enum cvb_gpu_dir)one, (enum cvb_path_mem)mem,
+					   &why);
 	/* once, untimed: a device may find out only now that it cannot */
 	if (r == 0)
-		r = copies(run, dir, mem, cvb_min(conf->min_bytes, s->max_bytes), 1, &why);
-	if (r == 0)
-		r = check_paths(s, &why);
-	if (r == 0)
-		return add_sizes(run, dir, mem, err);
-	if (r == -EBADMSG) { /* a finding, not a failure to set up */
-		cvb_dev_keep(&s->bad, r, &why);
-		return add_sizes(run, dir, mem, err);
-	}
-	for (unsigned one = 0; one < 2; one++)
-		s->path[one][mem].done_bytes = 0;
-	if (r == -EOPNOTSUPP) {
-		if (!s->first_reason.n)
-			s->first_reason = why;
-		cvb_err_text(&why, text, sizeof(text));
-		cvb_run_leave_out(run, json_pack("{s:s,s:s}", "dir", dirs[dir], "mem", mems[mem]),
-				  "%s", text);
-		return 0;
-	}
-	if (err)
-		*err = why;
-	return r;
+		r = copies(run, dir, mem, conf->min_bytes, 1, &why);
+	r = cvb_paths_tried(&s->paths, run, r, &why,
+			    json_pack("{s:s,s:s}", "dir", dirs[dir], "mem", mems[mem]), err);
+	return r == 0 ? add_sizes(run, dir, mem, err) : r < 0 ? r : 0;
 }
 
 static bool wanted(const struct cvb_run *run, enum dir dir)
@@ -349,20 +246,14 @@ static int copy_setup(struct cvb_run *run, struct cvb_err *err)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	run->state = s;
 	r = find_sizes(run, s, err);
-	for (unsigned i = 0; r == 0 && i < 2; i++)
-		r = cvb_dev_init(&s->dev[i], run->gpu, NULL, s->max_bytes, conf->min_bytes,
-				 /* seed= */ 1, err);
+	if (r == 0)
+		r = cvb_paths_init(&s->paths, run, s->max_bytes, conf->min_bytes, err);
 	for (size_t i = 0; r == 0 && i < CVB_ARRAY_LEN(each_dir); i++)
-		for (unsigned mem = 0; r == 0 && mem < MEMS; mem++)
+		for (unsigned mem = 0; r == 0 && mem < CVB_PATH_MEMS; mem++)
 			if (wanted(run, each_dir[i]) &&
 			    (conf->mem == MEM_BOTH || conf->mem == (int)mem))
 				r = add_path(run, each_dir[i], mem, err);
-	if (r == 0 && !run->n_cases) {
-		if (err)
-			*err = s->first_reason;
-		return -EOPNOTSUPP;
-	}
-	return r;
+	return r < 0 ? r : cvb_paths_any(&s->paths, run, err);
 }
 
 /* --- measuring ---------------------------------------------------------------------------------
@@ -372,11 +263,10 @@ static int copy_setup(struct cvb_run *run, struct cvb_err *err)
 static int copy_prepare(struct cvb_worker *worker, const struct cvb_case *c, uint64_t iters)
 {
 	struct copy_state *s = worker->run->state;
-	struct cvb_err err = {0};
 
 	(void)c;
 	(void)iters;
-	cvb_dev_keep(&s->bad, check_paths(s, &err), &err);
+	cvb_paths_look(&s->paths);
 	return 0;
 }
 
@@ -393,9 +283,8 @@ static int copy_step(struct cvb_worker *worker, const struct cvb_case *c, uint64
 static int copy_verify(struct cvb_run *run, struct cvb_err *err)
 {
 	struct copy_state *s = run->state;
-	int r = cvb_dev_kept(&s->bad, err);
 
-	return r < 0 ? r : check_paths(s, err);
+	return cvb_paths_verify(&s->paths, err);
 }
 
 static void copy_done(struct cvb_run *run)
@@ -404,14 +293,7 @@ static void copy_done(struct cvb_run *run)
 
 	if (!s)
 		return;
-	for (unsigned i = 0; i < 2; i++) {
-		cvb_dev_done(&s->dev[i]);
-		for (unsigned mem = 0; mem < MEMS; mem++)
-			cvb_gpu_free(s->path[i][mem].dst);
-	}
-	for (unsigned mem = 0; mem < MEMS; mem++)
-		cvb_gpu_free(s->host_src[mem]);
-	cvb_gpu_free(s->device_src);
+	cvb_paths_done(&s->paths);
 	free(s);
 	run->state = NULL;
 }
