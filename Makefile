@@ -151,7 +151,7 @@ install: $(B)/cvmbench
 check-stats: $(B)/tests/sim/check_stats
 	@$<
 
-# docs/statistics/*.svg, from simulated campaigns
+# docs/statistics/*.svg, from simulated campaigns, and docs/gpu-confidential/*.svg
 .PHONY: docs-pictures
 docs-pictures: $(B)/tests/sim/check_stats
 	@scripts/docs-pictures $<
