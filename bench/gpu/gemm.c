@@ -4,6 +4,9 @@
  *
  * All the products of a batch are submitted, then one sync: the queue is never empty, so that
  * submission is hidden as long as a product takes longer than that.
+ *
+ * The operands repeat a tile of random numbers that the host has, too; verify fetches sampled
+ * elements of the result and computes them again.
  */
 #include "core/opt.h"
 #include "core/util.h"
@@ -19,6 +22,7 @@
 enum {
 	BOTH = 2, /* index of "both" in the choices below */
 	SAMPLES = 64,
+	TILE = 262139, /* numbers; a prime, so that the rows of a matrix differ */
 };
 
 struct gemm_conf {
@@ -53,10 +57,11 @@ static const struct cvb_metric gemm_metrics[] = {
 	{.name = NULL},
 };
 
-/* One number format: its matrices in device memory and the host's copies of them. */
+/* One number format: its matrices in device memory, and the host's tiles and samples of them. */
 struct side {
 	struct cvb_gpu_gemm gemm;
 	struct cvb_gpu_buf *host_a, *host_b, *host_c;
+	size_t tile; /* numbers of a and b that repeat */
 	bool used;
 	bool unchecked; /* there are products that no check has seen */
 	bool checked;	/* one has been right */
@@ -114,17 +119,37 @@ static int poison_c(struct gemm_state *s, struct side *side, struct cvb_err *err
 	return r < 0 ? r : cvb_gpu_sync(s->stream, err);
 }
 
+/* The tile into device memory, over and over. */
+static int repeat(struct cvb_gpu_stream *stream, struct cvb_gpu_buf *dst, struct cvb_gpu_buf *tile,
+		  struct cvb_err *err)
+{
+	size_t have = cvb_gpu_buf_bytes(tile), want = cvb_gpu_buf_bytes(dst);
+	int r = cvb_gpu_copy_async(stream, dst, 0, tile, 0, have, err);
+
+	while (r == 0 && have < want) {
+		size_t n = cvb_min(have, want - have);
+
+		r = cvb_gpu_copy_async(stream, dst, have, dst, 0, n, err);
+		have += n;
+	}
+	return r;
+}
+
 static int side_setup(struct cvb_run *run, struct side *side, enum cvb_gpu_type type,
 		      struct cvb_err *err)
 {
 	const struct gemm_conf *conf = run->conf;
 	struct gemm_state *s = run->state;
-	size_t n = conf->n, bytes = n * n * cvb_gpu_type_bytes(type);
+	size_t n = conf->n, elem = cvb_gpu_type_bytes(type), bytes = n * n * elem;
+	enum cvb_gpu_mem kind = cvb_gpu_caps(run->gpu)->flags & CVB_GPU_CAP_PINNED
+					? CVB_GPU_HOST_PINNED
+					: CVB_GPU_HOST_PAGEABLE;
 	struct cvb_gpu_gemm *g = &side->gemm;
 	struct cvb_gpu_buf **device[] = {&g->a, &g->b, &g->c};
 	struct cvb_gpu_buf **host[] = {&side->host_a, &side->host_b, &side->host_c};
 	int r = 0;
 
+	side->tile = cvb_min(n * n, (size_t)TILE);
 	side->used = true;
 	g->type = type;
 	g->m = g->n = g->k = (uint32_t)n;
@@ -132,11 +157,12 @@ static int side_setup(struct cvb_run *run, struct side *side, enum cvb_gpu_type 
 	for (size_t i = 0; r == 0 && i < CVB_ARRAY_LEN(device); i++) {
 		r = cvb_gpu_alloc(run->gpu, CVB_GPU_DEVICE, bytes, device[i], err);
 		if (r == 0)
-			r = cvb_gpu_alloc(run->gpu, CVB_GPU_HOST_PAGEABLE, bytes, host[i], err);
+			r = cvb_gpu_alloc(run->gpu, kind, (i < 2 ? side->tile : SAMPLES) * elem,
+					  host[i], err);
 	}
 	for (size_t i = 0; r == 0 && i < 2; i++) {
-		fill(*host[i], type, n * n, /* seed= */ i + 1);
-		r = cvb_gpu_copy_async(s->stream, *device[i], 0, *host[i], 0, bytes, err);
+		fill(*host[i], type, side->tile, /* seed= */ i + 1);
+		r = repeat(s->stream, *device[i], *host[i], err);
 	}
 	if (r == 0)
 		r = poison_c(s, side, err);
@@ -182,17 +208,18 @@ static int gemm_setup(struct cvb_run *run, struct cvb_err *err)
  * One element against its dot product in long double.  The classic bound of a sum of n products in
  * any order is n u / (1 - n u) times the sum of their magnitudes, u = eps / 2; n eps is twice that.
  */
-static int verify_element(const struct side *side, size_t row, size_t col, struct cvb_err *err)
+static int verify_element(const struct side *side, size_t row, size_t col, double got,
+			  struct cvb_err *err)
 {
 	enum cvb_gpu_type type = side->gemm.type;
 	size_t n = side->gemm.n;
 	double eps = type == CVB_GPU_FP32 ? (double)FLT_EPSILON : DBL_EPSILON;
-	double got = element(side->host_c, type, row * n + col);
 	long double want = 0, magnitude = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		long double p = (long double)element(side->host_a, type, row * n + i) *
-				(long double)element(side->host_b, type, i * n + col);
+		long double p =
+			(long double)element(side->host_a, type, (row * n + i) % side->tile) *
+			(long double)element(side->host_b, type, (i * n + col) % side->tile);
 
 		want += p;
 		magnitude += fabsl(p);
@@ -211,21 +238,25 @@ static int verify_element(const struct side *side, size_t row, size_t col, struc
 
 static int verify_side(struct gemm_state *s, struct side *side, struct cvb_err *err)
 {
-	size_t n = side->gemm.n;
+	enum cvb_gpu_type type = side->gemm.type;
+	size_t n = side->gemm.n, elem = cvb_gpu_type_bytes(type), at[SAMPLES];
 	uint64_t seed = 42;
+	int r = 0;
 
 	side->unchecked = false;
-	int r = cvb_gpu_copy_async(s->stream, side->host_c, 0, side->gemm.c, 0,
-				   cvb_gpu_buf_bytes(side->host_c), err);
 
-	if (r == 0)
-		r = cvb_gpu_sync(s->stream, err);
-	for (int i = 0; r == 0 && i < SAMPLES; i++) {
+	for (size_t i = 0; r == 0 && i < SAMPLES; i++) {
 		/* the last element too: a product that stops early misses it */
-		size_t at = i ? next_random(&seed) % (n * n) : n * n - 1;
-
-		r = verify_element(side, at / n, at % n, err);
+		at[i] = i ? next_random(&seed) % (n * n) : n * n - 1;
+		r = cvb_gpu_copy_async(s->stream, side->host_c, i * elem, side->gemm.c,
+				       at[i] * elem, elem, err);
 	}
+	/* also after an error: nothing may be in flight when verify returns */
+	int synced = cvb_gpu_sync(s->stream, r < 0 ? NULL : err);
+
+	r = r < 0 ? r : synced;
+	for (size_t i = 0; r == 0 && i < SAMPLES; i++)
+		r = verify_element(side, at[i] / n, at[i] % n, element(side->host_c, type, i), err);
 	if (r == 0)
 		side->checked = true;
 	return r < 0 ? r : poison_c(s, side, err);

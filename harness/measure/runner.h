@@ -26,7 +26,7 @@ struct cvb_runner_opts {
 	const char *peer; /* see struct cvb_run */
 	const char *disk;
 	unsigned threads;   /* 0: one for each CPU we may run on */
-	uint64_t sample_ns; /* wanted sample length; 0: 20 ms */
+	uint64_t sample_ns; /* wanted sample length; 0: 20 ms.  A virtual clock's: 0.2 ms at most */
 };
 
 /* One metric of one case: what a sample has one value for. */
