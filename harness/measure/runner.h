@@ -70,8 +70,9 @@ bool cvb_runner_deterministic(const struct cvb_runner *r);
 /*
  * Find, for each case, the number of iterations whose batch takes at least max(sample_ns, 2 ms,
  * 2000 clock ticks or readings of the clock), twice what a sample must last; crossed twice in a
- * row, so that one preemption does not shorten every sample. SELF_TIMED: nothing is run, iters are
- * all 1; such a benchmark warms up by itself (fio's ramp_ms).
+ * row, so that one preemption does not shorten every sample. Nothing is run, and iters
+ * are 1, for cases of at most one iteration on a virtual clock, and for SELF_TIMED: such a
+ * benchmark warms up by itself (fio's ramp_ms).
  */
 CVB_MUST_CHECK int cvb_runner_calibrate(struct cvb_runner *r, uint64_t *iters, struct cvb_err *err);
 

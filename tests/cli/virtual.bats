@@ -56,7 +56,8 @@ sweep() { # SPEC FILE
     run -4 --separate-stderr "$CVB" run gpu.copy -g emu:b200-tdx,clock=virtual -s mem=pageable
     [[ "$output$stderr" == *'b200-tdx'*'pageable_h2d_toll is unknown'* ]]
     run -0 --separate-stderr "$CVB" run gpu.copy -g emu:b300-tdx,cc=on,clock=virtual -s max_size=64KiB --json
-    jq -e '[.benches[0].metrics[].params | .dir + .mem] | unique == ["d2hpinned", "h2dpageable", "h2dpinned"]' \
+    jq -e '[.benches[0].metrics[].params | .dir + .mem] | unique ==
+        ["d2hpinned", "duplexpinned", "h2dpageable", "h2dpinned"]' \
         <<<"$output"
     run -4 "$CVB" run gpu.gemm -g emu:rtxpro6000-tdx,clock=virtual -s n=64
 }
