@@ -166,6 +166,7 @@ check-reference: $(B)/cvmbench
 .PHONY: lint format clean help
 lint:
 	@scripts/setup build test lint
+	@$(MAKE) --no-print-directory all
 	@ci/lint
 
 format:
