@@ -63,7 +63,7 @@
 /* ---- waiting ---- */
 
 /*
- * A condition to wait for: spins for a few microseconds, because the other side usually answers
+ * A condition to wait for: spins for part of a millisecond, because the other side usually answers
  * within one chunk, then sleeps.  The state itself lives in atomics that `ready` looks at; whoever
  * changes them calls emu_wake afterwards.
  */

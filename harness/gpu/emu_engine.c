@@ -25,7 +25,12 @@ _Static_assert(sizeof(struct emu_slot) % 4096 == 0, "slots begin on a page");
 
 /* ---- waiting ---- */
 
-#define SPINS 1500 /* about 20 to 50 us */
+/*
+ * Longer than either end takes for a chunk, also at 1 GB/s: to be woken up costs a guest as much as
+ * the chunk itself.
+ */
+#define SPIN_NS	   300000
+#define SPIN_CHECK 32 /* looks at the state for one look at the clock */
 
 void emu_signal_init(struct emu_signal *s)
 {
@@ -62,13 +67,27 @@ static inline void relax(void)
 #endif
 }
 
+static atomic_bool may_spin; /* on one CPU the other side could not run meanwhile */
+
+/* Wait awake for a while. */
+static bool spin(bool (*ready)(void *arg), void *arg)
+{
+	if (ready(arg))
+		return true;
+	for (uint64_t end = cvb_now_ns() + SPIN_NS; atomic_load(&may_spin) && cvb_now_ns() < end;) {
+		for (int i = 0; i < SPIN_CHECK; i++) {
+			if (ready(arg))
+				return true;
+			relax();
+		}
+	}
+	return false;
+}
+
 void emu_wait(struct emu_signal *s, bool (*ready)(void *arg), void *arg)
 {
-	for (int i = 0; i < SPINS; i++) {
-		if (ready(arg))
-			return;
-		relax();
-	}
+	if (spin(ready, arg))
+		return;
 	pthread_mutex_lock(&s->lock);
 	atomic_fetch_add(&s->sleepers, 1);
 	while (!ready(arg))
@@ -83,6 +102,7 @@ int emu_thread_start(pthread_t *ret, const cpu_set_t *cpus, void *(*run)(void *)
 	pthread_attr_t attr;
 	int r = pthread_attr_init(&attr);
 
+	atomic_store(&may_spin, CPU_COUNT(cpus) > 1);
 	if (r == 0) {
 		r = pthread_attr_setaffinity_np(&attr, sizeof(*cpus), cpus);
 		if (r == 0)

@@ -86,7 +86,7 @@ static int move(struct cvb_gpu_buf *buf, size_t offset, size_t bytes, enum emu_p
 			continue;
 		r = move_run(buf, page, n, to, err);
 		if (r == 0)
-			memset(b->place + page, to, n);
+			memset(b->place + page, (int)to, n);
 	}
 	pthread_mutex_unlock(&b->lock);
 	return r < 0 ? cvb_err_wrap(err, r, "moving managed memory") : 0;

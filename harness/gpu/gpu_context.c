@@ -27,36 +27,47 @@ int cvb_gpu_context_new(struct cvb_gpu *gpu, enum cvb_gpu_context_kind kind,
 		return cvb_err_set(err, -EOPNOTSUPP, "GPU %s has no %s", gpu->spec,
 				   kind == CVB_GPU_CONTEXT_PROCESS ? "contexts of other processes"
 								   : "more than one context");
+	struct cvb_gpu_context *mine = calloc(1, sizeof(*mine));
+
+	if (!mine)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	mine->gpu = gpu;
+	mine->kind = kind;
+	/* counted and in the list at once, so that two callers do not both take the last one */
 	pthread_mutex_lock(&gpu->lock);
 	LIST_FOREACH(c, &gpu->contexts, link)
 	n++;
+	bool full = gpu->caps.context_limit && n >= gpu->caps.context_limit;
+
+	if (!full)
+		LIST_INSERT_HEAD(&gpu->contexts, mine, link);
 	pthread_mutex_unlock(&gpu->lock);
-	if (gpu->caps.context_limit && n >= gpu->caps.context_limit)
+	if (full) {
+		free(mine);
 		return cvb_err_set(err, -ENOSPC, "GPU %s takes %u contexts at a time", gpu->spec,
 				   gpu->caps.context_limit);
-	c = calloc(1, sizeof(*c));
-	if (!c)
-		return cvb_err_set(err, -ENOMEM, "out of memory");
-	c->gpu = gpu;
-	c->kind = kind;
-	r = gpu->backend->context_new(c, err);
+	}
+	r = gpu->backend->context_new(mine, err);
 	if (r < 0) {
-		free(c);
+		pthread_mutex_lock(&gpu->lock);
+		LIST_REMOVE(mine, link);
+		pthread_mutex_unlock(&gpu->lock);
+		free(mine);
 		return cvb_err_wrap(err, r, "making a context");
 	}
-	pthread_mutex_lock(&gpu->lock);
-	LIST_INSERT_HEAD(&gpu->contexts, c, link);
-	pthread_mutex_unlock(&gpu->lock);
-	*ret = c;
+	*ret = mine;
 	return 0;
 }
 
-/* The first element of a list that belongs to the context. */
+/* The first element of a list that belongs to the context.  Others may change the list meanwhile,
+ * but nobody else frees what is found: it goes with its context. */
 #define FIRST_OF(ret, list, ctx)                                                                   \
 	do {                                                                                       \
+		pthread_mutex_lock(&gpu->lock);                                                    \
 		LIST_FOREACH(ret, list, link)                                                      \
 		if (!(ctx) || (ret)->context == (ctx))                                             \
 			break;                                                                     \
+		pthread_mutex_unlock(&gpu->lock);                                                  \
 	} while (0)
 
 void cvb_gpu_drop_all(struct cvb_gpu *gpu, const struct cvb_gpu_context *context)

@@ -26,7 +26,7 @@ static void spy_sealed(void *arg, enum cvb_gpu_dir dir, struct emu_slot *slot, s
 
 	(void)dir;
 	(void)bytes;
-	if (memmem(s->bounce, s->bounce_bytes, secret, sizeof(secret) - 1))
+	if (s->bounce_bytes && memmem(s->bounce, s->bounce_bytes, secret, sizeof(secret) - 1))
 		s->plain++;
 	if (s->seen < CVB_ARRAY_LEN(s->first))
 		memcpy(s->first[s->seen], slot->data, sizeof(s->first[0]));
@@ -173,6 +173,131 @@ static void test_replayed_chunk_is_reported(void **state)
 	}
 }
 
+/* ---- the other ways across: pages, peers, submissions ---- */
+
+static void test_managed_pages_are_sealed(void **state)
+{
+	struct fixture *f = *state;
+	const size_t bytes = 2 * CHUNK;
+	struct spied s = {.f = f};
+	struct cvb_gpu_buf *m = alloc(f, CVB_GPU_MANAGED, bytes);
+	const struct cvb_gpu_launch fill_it = {
+		.kernel = CVB_GPU_KERNEL_FILL, .a = m, .bytes = bytes, .seed = 1};
+	char *p = cvb_gpu_buf_host(m);
+
+	s.spy = calloc(1, sizeof(*s.spy));
+	assert_non_null(s.spy);
+	s.spy->bounce = emu_bounce(f->gpu, CVB_GPU_H2D, &s.spy->bounce_bytes);
+	s.spy->flip_chunk = -1;
+	emu_set_probe(f->gpu, &(struct emu_probe){.sealed = spy_sealed, .arg = s.spy});
+	for (size_t i = 0; i < bytes; i++)
+		p[i] = secret[i % EMU_PAGE_BYTES % (sizeof(secret) - 1)];
+	assert_int_equal(cvb_gpu_launch_async(f->stream, &fill_it, &f->err), 0);
+	sync_stream(f);
+	assert_int_equal(s.spy->seen, 2);
+	assert_int_equal(s.spy->plain, 0);
+	/* a page on the way back, and the second page on the way there */
+	s.spy->flip_chunk = (int)s.spy->seen;
+	s.spy->flip_offset = EMU_PAGE_BYTES + 5;
+	assert_int_equal(cvb_gpu_managed_touch(m, 0, bytes, &f->err), -EBADMSG);
+	assert_int_equal(cvb_gpu_managed_touch(m, 0, bytes, &f->err), 0);
+	s.spy->flip_chunk = (int)s.spy->seen;
+	assert_int_equal(cvb_gpu_launch_async(f->stream, &fill_it, &f->err), 0);
+	assert_tag_error(&s, cvb_gpu_sync(f->stream, &f->err));
+	/* an error is told once, and the work after it runs */
+	assert_int_equal(cvb_gpu_launch_async(f->stream, &fill_it, &f->err), 0);
+	sync_stream(f);
+	assert_int_equal(cvb_gpu_managed_touch(m, 0, bytes, &f->err), 0);
+	assert_int_equal(*(uint64_t *)(void *)p, cvb_gpu_pattern(1, 0));
+	emu_set_probe(f->gpu, NULL);
+	free(s.spy);
+}
+
+static void test_peer_link_is_sealed(void **state)
+{
+	struct fixture *f = *state;
+	struct cvb_gpu *peer = NULL;
+	struct cvb_gpu_buf *theirs = NULL, *ours = alloc(f, CVB_GPU_DEVICE, CHUNK);
+	struct spied s = {.f = f};
+
+	assert_int_equal(cvb_gpu_peer_open(f->gpu, &peer, &f->err), 0);
+	assert_int_equal(cvb_gpu_alloc(peer, CVB_GPU_DEVICE, CHUNK, &theirs, &f->err), 0);
+	s.spy = calloc(1, sizeof(*s.spy));
+	assert_non_null(s.spy);
+	s.spy->flip_offset = 17;
+	emu_set_probe(f->gpu, &(struct emu_probe){.sealed = spy_sealed, .arg = s.spy});
+	assert_int_equal(cvb_gpu_peer_copy_async(f->stream, theirs, 0, ours, 0, CHUNK, &f->err), 0);
+	assert_tag_error(&s, cvb_gpu_sync(f->stream, &f->err));
+	assert_int_equal(s.spy->seen, 1);
+	assert_int_equal(cvb_gpu_peer_copy_async(f->stream, theirs, 0, ours, 0, CHUNK, &f->err), 0);
+	sync_stream(f);
+	emu_set_probe(f->gpu, NULL);
+	free(s.spy);
+}
+
+/* What a probe did with submissions. */
+struct tap {
+	unsigned seen, plain; /* those in which 16 bytes of what was sealed lay open */
+	int flip;	      /* the number of the one to change, -1: none */
+	size_t offset;	      /* EMU_DESCRIPTOR_BYTES and above: in the tag */
+	uint8_t last[16];
+	bool repeated; /* two began alike */
+};
+
+static void tap_submitted(void *arg, struct emu_descriptor *d, const uint8_t *plain)
+{
+	struct tap *t = arg;
+
+	if (memmem(d, sizeof(*d), plain, 16))
+		t->plain++;
+	if (!memcmp(t->last, d->data, sizeof(t->last)))
+		t->repeated = true;
+	memcpy(t->last, d->data, sizeof(t->last));
+	if (t->flip == (int)t->seen++) {
+		if (t->offset < EMU_DESCRIPTOR_BYTES)
+			d->data[t->offset] ^= 0x40;
+		else
+			d->tag[t->offset - EMU_DESCRIPTOR_BYTES] ^= 0x40;
+	}
+}
+
+static void test_submissions_are_sealed(void **state)
+{
+	static const size_t offsets[] = {0, 100, EMU_DESCRIPTOR_BYTES - 1, EMU_DESCRIPTOR_BYTES,
+					 EMU_DESCRIPTOR_BYTES + 15};
+	struct fixture *f = *state;
+	struct tap t = {.flip = -1};
+	struct spied s = {.f = f};
+	struct cvb_gpu_buf *a = alloc(f, CVB_GPU_DEVICE, 64),
+			   *host = alloc(f, CVB_GPU_HOST_PINNED, 64);
+	struct cvb_gpu_event *event;
+
+	assert_int_equal(cvb_gpu_event_new(f->gpu, &event, &f->err), 0);
+	emu_set_probe(f->gpu, &(struct emu_probe){.submitted = tap_submitted, .arg = &t});
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(cvb_gpu_memset_async(f->stream, a, 0, 5, 64, &f->err), 0);
+	sync_stream(f);
+	assert_int_equal(t.seen, 100);
+	assert_int_equal(t.plain, 0);
+	assert_false(t.repeated);
+	for (size_t i = 0; i < CVB_ARRAY_LEN(offsets); i++) {
+		t.offset = offsets[i];
+		t.flip = (int)t.seen;
+		assert_int_equal(cvb_gpu_memset_async(f->stream, a, 0, 6, 64, &f->err), 0);
+		assert_tag_error(&s, cvb_gpu_sync(f->stream, &f->err));
+		/* it did not run, and what comes after it does */
+		copy(f, host, 0, a, 0, 64);
+		sync_stream(f);
+		assert_true(all_bytes(cvb_gpu_buf_host(host), 64, 5));
+	}
+	/* whoever waits for an event is not left waiting */
+	t.flip = (int)t.seen;
+	assert_int_equal(cvb_gpu_event_record(event, f->stream, &f->err), 0);
+	assert_int_equal(cvb_gpu_event_sync(event, &f->err), 0);
+	assert_tag_error(&s, cvb_gpu_sync(f->stream, &f->err));
+	emu_set_probe(f->gpu, NULL);
+}
+
 static void test_no_bounce_without_cc(void **state)
 {
 	struct fixture *f = *state;
@@ -188,6 +313,9 @@ int main(void)
 		ON(test_bounce_holds_ciphertext_only, CC),
 		ON(test_changed_ciphertext_is_reported, CC),
 		ON(test_replayed_chunk_is_reported, CC),
+		ON(test_managed_pages_are_sealed, CC),
+		ON(test_peer_link_is_sealed, CC),
+		ON(test_submissions_are_sealed, CC),
 		ON(test_no_bounce_without_cc, NO_CC),
 	};
 

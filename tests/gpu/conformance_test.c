@@ -513,7 +513,7 @@ struct product {
 
 static void assert_element(const struct product *p, size_t i, double got)
 {
-	long double want = p->beta ? (long double)p->beta * value_at(p->c, p->type, i) : 0;
+	long double want = p->beta != 0 ? (long double)p->beta * value_at(p->c, p->type, i) : 0;
 	long double magnitude = fabsl(want);
 
 	for (size_t j = 0; j < p->k; j++) {
@@ -552,7 +552,7 @@ static void one_gemm(struct fixture *f, enum cvb_gpu_type type, const uint32_t s
 	p.a = cvb_gpu_buf_host(host[0]);
 	p.b = cvb_gpu_buf_host(host[1]);
 	p.c = cvb_gpu_buf_host(host[2]);
-	if (!beta) /* what is there is not looked at */
+	if (beta == 0) /* what is there is not looked at */
 		assert_int_equal(cvb_gpu_memset_async(f->stream, device[2], 0, 0xff,
 						      count[2] * elem, &f->err),
 				 0);

@@ -298,8 +298,8 @@ static void test_trace(void **state)
 		"gpu alloc(buf=3, context=1, mem=pinned, bytes=4096) = 0 time_ns=",
 		"gpu alloc(buf=5, context=1, mem=device, bytes=4096) = 0 time_ns=",
 		"gpu copy_async(stream=2, dst=5+0, src=3+0, bytes=4096, dir=h2d) = 0 time_ns=",
-		"gpu copy_async(stream=2, dst=4+8, src=5+16, bytes=32, dir=d2h) = -EIO \"injected "
-		"fault: copy_async number 2\" time_ns=",
+		"gpu copy_async(stream=2, dst=4+8, src=5+16, bytes=32, dir=d2h) = -EIO \"injected",
+		" fault: copy_async number 2\" time_ns=",
 		"gpu sync(stream=2) = 0 time_ns=",
 		"gpu stream_free(stream=2) = 0 time_ns=",
 		"gpu free(buf=3) = 0 time_ns=",

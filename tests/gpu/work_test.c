@@ -292,6 +292,7 @@ static void test_contexts(void **state)
 	assert_int_equal(cvb_gpu_capture_end(stream[0], &g, &f->err), 0);
 	assert_int_equal(cvb_gpu_graph_launch(g, stream[1], &f->err), -EINVAL);
 	assert_int_equal(cvb_gpu_graph_launch(g, stream[0], &f->err), 0);
+	assert_int_equal(cvb_gpu_sync(stream[1], &f->err), 0);
 	/* one goes with all that it has, in use or not; the other stays */
 	assert_null(cvb_gpu_context_free(c[0]));
 	memset(cvb_gpu_buf_host(host[1]), 0, CHUNK + 1);
