@@ -163,9 +163,11 @@ static int alloc_side(struct cvb_run *run, struct side *side, struct cvb_err *er
 	if (r == 0)
 		r = cvb_gpu_alloc(run->gpu, CVB_GPU_DEVICE, c * elem, &side->c, err);
 	if (r == 0)
-		r = cvb_matrix_fill(run->gpu, s->stream, side->a, side->type, a, SEED_A, err);
+		r = cvb_matrix_fill(run->gpu, s->stream, side->a, side->type, a, SEED_A, &s->bad,
+				    err);
 	if (r == 0)
-		r = cvb_matrix_fill(run->gpu, s->stream, side->b, side->type, b, SEED_B, err);
+		r = cvb_matrix_fill(run->gpu, s->stream, side->b, side->type, b, SEED_B, &s->bad,
+				    err);
 	return r < 0 ? r : cvb_matrix_poison(s->stream, side->c, side->type, c, err);
 }
 

@@ -216,7 +216,7 @@ static int hbm_setup(struct cvb_run *run, struct cvb_err *err)
 			continue;
 		c.params =
 			json_pack("{s:s,s:I}", "op", op_words[op], "size_bytes", (json_int_t)bytes);
-		r = cvb_probe_case(run, &c, try_op, err);
+		r = cvb_probe_case(run, &c, try_op, &s->bad, err);
 	}
 	return r;
 }

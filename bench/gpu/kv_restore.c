@@ -206,7 +206,7 @@ static int kv_setup(struct cvb_run *run, struct cvb_err *err)
 				.user = case_key((enum cvb_gpu_dir)dir, mode),
 			};
 
-			r = cvb_probe_case(run, &c, move_context, err);
+			r = cvb_probe_case(run, &c, move_context, &s->bad, err);
 		}
 	}
 	return r;

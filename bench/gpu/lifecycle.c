@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gpu.lifecycle: what it costs to make and to end contexts, memory and streams.
+ * gpu.lifecycle: what it costs to make and to end contexts and memory.
  *
  * One iteration makes or ends one thing of a kind.  Where a batch makes things, they are ended
  * before the next one, untimed, and the other way round.  Before they end, each is used once.
@@ -22,7 +22,6 @@ enum kind {
 	KIND_DEVICE,
 	KIND_PINNED,
 	KIND_MANAGED,
-	KIND_STREAM,
 	KINDS,
 };
 
@@ -37,8 +36,8 @@ struct lifecycle_conf {
 	uint64_t size_bytes, contexts, things;
 };
 
-static const char *const kind_words[] = {"context", "process_context", "device",
-					 "pinned",  "managed",	       "stream"};
+static const char *const kind_words[] = {"context", "process_context", "device", "pinned",
+					 "managed"};
 
 #define OPT(field) .offset = offsetof(struct lifecycle_conf, field)
 
@@ -56,15 +55,15 @@ static const struct cvb_opt lifecycle_opts[] = {
 	 OPT(contexts),
 	 .min = 1,
 	 .max = MAX_THINGS,
-	 .def = "4",
+	 .def = "2",
 	 .help = "contexts made, then ended, in a batch"},
 	{.name = "things",
 	 .type = CVB_OPT_U64,
 	 OPT(things),
 	 .min = 1,
 	 .max = MAX_THINGS,
-	 .def = "64",
-	 .help = "pieces of memory, or streams, made and then freed in a batch"},
+	 .def = "32",
+	 .help = "pieces of memory made, then freed, in a batch"},
 	CVB_OPT_END,
 };
 
@@ -81,7 +80,6 @@ struct lifecycle_state {
 	struct cvb_gpu_buf *device, *host; /* to use memory with */
 	struct cvb_gpu_context *context[MAX_THINGS];
 	struct cvb_gpu_buf *buf[MAX_THINGS];
-	struct cvb_gpu_stream *made[MAX_THINGS];
 	enum kind kind; /* of the things that are there */
 	uint64_t n;	/* how many */
 	bool unchecked;
@@ -89,11 +87,6 @@ struct lifecycle_state {
 	uint64_t seed;
 	struct cvb_dev_bad bad;
 };
-
-static bool is_memory(enum kind k)
-{
-	return k == KIND_DEVICE || k == KIND_PINNED || k == KIND_MANAGED;
-}
 
 static bool is_context(enum kind k)
 {
@@ -116,8 +109,6 @@ static int make_one(struct cvb_run *run, enum kind k, struct cvb_err *err)
 					k == KIND_CONTEXT ? CVB_GPU_CONTEXT_THREAD
 							  : CVB_GPU_CONTEXT_PROCESS,
 					&s->context[s->n], err);
-	else if (k == KIND_STREAM)
-		r = cvb_gpu_stream_new(run->gpu, &s->made[s->n], err);
 	else
 		r = cvb_gpu_alloc(run->gpu, mem[k], conf->size_bytes, &s->buf[s->n], err);
 	if (r == 0) {
@@ -133,7 +124,6 @@ static void end_one(struct lifecycle_state *s)
 
 	s->context[i] = cvb_gpu_context_free(s->context[i]);
 	s->buf[i] = cvb_gpu_free(s->buf[i]);
-	s->made[i] = cvb_gpu_stream_free(s->made[i]);
 }
 
 /* ---- its use ---- */
@@ -211,12 +201,8 @@ static int use_all(struct cvb_run *run, struct cvb_err *err)
 	int r = 0;
 
 	for (uint64_t i = 0; r == 0 && i < s->n; i++) {
-		if (is_context(s->kind))
-			r = use_context(run, s->context[i], err);
-		else if (is_memory(s->kind))
-			r = use_memory(s, s->buf[i], err);
-		else
-			r = round_trip(s, s->made[i], s->device, s->host, err);
+		r = is_context(s->kind) ? use_context(run, s->context[i], err)
+					: use_memory(s, s->buf[i], err);
 	}
 	s->unchecked = false;
 	if (s->n)
@@ -252,6 +238,7 @@ static int try_kind(struct cvb_run *run, uint64_t user, struct cvb_err *err)
 static int add_kind(struct cvb_run *run, enum kind k, struct cvb_err *err)
 {
 	const struct lifecycle_conf *conf = run->conf;
+	struct lifecycle_state *s = run->state;
 	int r = 0;
 
 	for (unsigned m = METRIC_CREATE; r == 0 && m <= METRIC_DESTROY; m++) {
@@ -262,10 +249,10 @@ static int add_kind(struct cvb_run *run, enum kind k, struct cvb_err *err)
 			.user = 2 * (uint64_t)k + m,
 		};
 
-		c.params = is_memory(k) ? json_pack("{s:s,s:I}", "kind", kind_words[k],
-						    "size_bytes", (json_int_t)conf->size_bytes)
-					: json_pack("{s:s}", "kind", kind_words[k]);
-		r = cvb_probe_case(run, &c, try_kind, err);
+		c.params = is_context(k) ? json_pack("{s:s}", "kind", kind_words[k])
+					 : json_pack("{s:s,s:I}", "kind", kind_words[k],
+						     "size_bytes", (json_int_t)conf->size_bytes);
+		r = cvb_probe_case(run, &c, try_kind, &s->bad, err);
 	}
 	return r;
 }
@@ -361,7 +348,7 @@ static const struct cvb_bench gpu_lifecycle = {
 	.abi = CVB_BENCH_ABI,
 	.struct_size = sizeof(struct cvb_bench),
 	.name = "gpu.lifecycle",
-	.summary = "making and ending contexts, memory and streams",
+	.summary = "making and ending contexts and memory",
 	.doc = "gpu.lifecycle.md",
 	.flags = CVB_BENCH_NEEDS_GPU | CVB_BENCH_ONE_WORKER,
 	.mode = CVB_MODE_BATCH,

@@ -165,7 +165,7 @@ static int add_cases(struct cvb_run *run, struct cvb_err *err)
 			.user = (uint64_t)m,
 		};
 
-		r = cvb_probe_case(run, &c, try_move, err);
+		r = cvb_probe_case(run, &c, try_move, &s->bad, err);
 	}
 	return r;
 }

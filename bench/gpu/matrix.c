@@ -168,10 +168,19 @@ static int put_tile(struct cvb_gpu *gpu, struct cvb_gpu_stream *stream, struct c
 }
 
 int cvb_matrix_fill(struct cvb_gpu *gpu, struct cvb_gpu_stream *stream, struct cvb_gpu_buf *buf,
-		    enum cvb_gpu_type type, size_t count, uint64_t seed, struct cvb_err *err)
+		    enum cvb_gpu_type type, size_t count, uint64_t seed, struct cvb_dev_bad *bad,
+		    struct cvb_err *err)
 {
 	size_t elem = cvb_gpu_type_bytes(type), done = cvb_min(count, CVB_MATRIX_TILE);
-	int r = put_tile(gpu, stream, buf, type, done, seed, err);
+	struct cvb_err why = {0};
+	int r = put_tile(gpu, stream, buf, type, done, seed, &why);
+
+	if (r == -EBADMSG) {
+		cvb_dev_keep(bad, r, &why);
+		r = 0;
+	}
+	if (r < 0 && err)
+		*err = why;
 
 	/* what there is, doubled: a whole number of tiles until the last piece */
 	for (size_t n; r == 0 && done < count; done += n) {

@@ -16,7 +16,7 @@
 #ifndef CVB_BENCH_GPU_MATRIX_H
 #define CVB_BENCH_GPU_MATRIX_H
 
-#include "gpu/gpu.h"
+#include "gpu/device.h"
 
 #define CVB_MATRIX_TILE ((size_t)65521)
 
@@ -32,12 +32,12 @@ void cvb_matrix_store(enum cvb_gpu_type type, void *p, size_t i, double v);
 enum cvb_gpu_mem cvb_matrix_host(const struct cvb_gpu *gpu);
 
 /*
- * Fill the first `count` elements of a DEVICE buffer, and read the tile back: -EBADMSG if it came
- * out different.
+ * Fill the first `count` elements of a DEVICE buffer, and read the tile back; what came out
+ * different is kept in `bad`, for verify.
  */
 CVB_MUST_CHECK int cvb_matrix_fill(struct cvb_gpu *gpu, struct cvb_gpu_stream *stream,
 				   struct cvb_gpu_buf *buf, enum cvb_gpu_type type, size_t count,
-				   uint64_t seed, struct cvb_err *err);
+				   uint64_t seed, struct cvb_dev_bad *bad, struct cvb_err *err);
 
 /* Make `count` elements something that no product leaves behind: NaN, or -1 for int8. */
 CVB_MUST_CHECK int cvb_matrix_poison(struct cvb_gpu_stream *stream, struct cvb_gpu_buf *buf,

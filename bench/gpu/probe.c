@@ -4,12 +4,14 @@
 #include <errno.h>
 
 int cvb_probe_case(struct cvb_run *run, const struct cvb_case *c, cvb_probe_fn *fn,
-		   struct cvb_err *err)
+		   struct cvb_dev_bad *bad, struct cvb_err *err)
 {
 	struct cvb_err why = {0};
 	int r = fn(run, c->user, &why);
 
-	if (r == 0) {
+	if (r == -EBADMSG)
+		cvb_dev_keep(bad, r, &why);
+	if (r == 0 || r == -EBADMSG) {
 		r = cvb_run_add_case(run, c, err);
 		return r < 0 ? r : 0;
 	}

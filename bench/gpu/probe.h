@@ -5,16 +5,17 @@
 #ifndef CVB_BENCH_GPU_PROBE_H
 #define CVB_BENCH_GPU_PROBE_H
 
-#include "measure/bench.h"
+#include "gpu/device.h"
 
 /* Do one iteration of the case that `user` means; 0 or -errno. */
 typedef int cvb_probe_fn(struct cvb_run *run, uint64_t user, struct cvb_err *err);
 
 /*
  * Try `c` with fn and declare it.  What is -EOPNOTSUPP (an unknown parameter of a model, a missing
- * capability) is left out with the reason.  Takes c->params over.  0 or -errno.
+ * capability) is left out with the reason; -EBADMSG is kept in `bad`, for verify.  Takes c->params
+ * over.  0 or -errno.
  */
 CVB_MUST_CHECK int cvb_probe_case(struct cvb_run *run, const struct cvb_case *c, cvb_probe_fn *fn,
-				  struct cvb_err *err);
+				  struct cvb_dev_bad *bad, struct cvb_err *err);
 
 #endif

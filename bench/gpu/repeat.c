@@ -173,9 +173,11 @@ static int make_matrices(struct cvb_run *run, size_t n, struct cvb_err *err)
 	if (r == 0)
 		r = cvb_gpu_alloc(run->gpu, CVB_GPU_DEVICE, n * n * 4, &g->c, err);
 	if (r == 0)
-		r = cvb_matrix_fill(run->gpu, s->dev.stream, g->a, g->type, n * n, SEED_A, err);
+		r = cvb_matrix_fill(run->gpu, s->dev.stream, g->a, g->type, n * n, SEED_A, &s->bad,
+				    err);
 	if (r == 0)
-		r = cvb_matrix_fill(run->gpu, s->dev.stream, g->b, g->type, n * n, SEED_B, err);
+		r = cvb_matrix_fill(run->gpu, s->dev.stream, g->b, g->type, n * n, SEED_B, &s->bad,
+				    err);
 	return r < 0 ? r : cvb_matrix_poison(s->dev.stream, g->c, g->type, n * n, err);
 }
 
@@ -223,7 +225,7 @@ static int repeat_setup(struct cvb_run *run, struct cvb_err *err)
 			.user = (uint64_t)op,
 		};
 
-		r = cvb_probe_case(run, &c, try_op, err);
+		r = cvb_probe_case(run, &c, try_op, &s->bad, err);
 	}
 	return r;
 }
