@@ -182,10 +182,10 @@ static int make_vectors(struct cvb_run *run, size_t bytes, struct cvb_err *err)
 				  err);
 	if (r == 0)
 		r = cvb_matrix_fill(run->gpu, s->stream, s->b, CVB_GPU_FP64, bytes / 8, SEED_B,
-				    err);
+				    &s->bad, err);
 	if (r == 0)
 		r = cvb_matrix_fill(run->gpu, s->stream, s->c, CVB_GPU_FP64, bytes / 8, SEED_C,
-				    err);
+				    &s->bad, err);
 	return r < 0 ? r : poison(s, err);
 }
 
