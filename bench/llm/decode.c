@@ -202,7 +202,7 @@ static int decode_setup(struct cvb_run *run, struct cvb_err *err)
 	if (r == 0)
 		r = llm_step_init(&s->step, run->gpu, s->m, s->m->batch,
 				  s->m->batch * (3 * 8 + 4 * (s->m->context / BLOCK_TOKENS)),
-				  s->m->batch, layer, s, err);
+				  8 * s->m->batch, layer, s, err);
 	for (int i = 0; r == 0 && i < REGIONS; i++)
 		r = make_region(run, i, err);
 	return r < 0 ? r : add_cases(run, err);

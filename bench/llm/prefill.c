@@ -206,8 +206,8 @@ static int prefill_setup(struct cvb_run *run, struct cvb_err *err)
 		return cvb_err_set(err, -EOPNOTSUPP,
 				   "this GPU has no %s products, or their rate is not known",
 				   cvb_gpu_type_text(llm_model_type(s->m)));
-	/* token and position of each; the first token's activations come back */
-	r = llm_step_init(&s->step, run->gpu, s->m, s->m->prompt, s->m->prompt * 16, 1, layer, s,
+	/* token and position of each; the first token comes back */
+	r = llm_step_init(&s->step, run->gpu, s->m, s->m->prompt, s->m->prompt * 16, 8, layer, s,
 			  err);
 	if (r == 0)
 		r = make_products(run, err);

@@ -10,8 +10,9 @@
  * inputs packed into one copy from a buffer that stays, all kernels one graph, results into a
  * buffer that stays
  *
- * The small kernels of a layer add one to every activation.  Their sum, read back with the results
- * of each step, tells whether every one of them ran.
+ * A step begins with its inputs as the first activations.  Each small kernel copies the activations
+ * from one of two buffers to the other, so that the results are the inputs of this step only if
+ * every one of them ran, and nothing changed on the way.
  */
 #ifndef CVB_BENCH_LLM_STEP_H
 #define CVB_BENCH_LLM_STEP_H
@@ -41,17 +42,16 @@ struct llm_step {
 	llm_layer_fn *layer;
 	void *arg;
 
-	struct cvb_gpu_buf *input;	 /* on the device */
-	struct cvb_gpu_buf *activations; /* on the device: doubles */
-	struct cvb_gpu_buf *ones;
-	struct cvb_gpu_buf *staged, *got; /* that stay, on the host: inputs, results */
-	size_t input_bytes, result_bytes;
+	struct cvb_gpu_buf *input;	    /* on the device */
+	struct cvb_gpu_buf *activations[2]; /* on the device */
+	struct cvb_gpu_buf *staged, *got;   /* that stay, on the host: inputs, results */
+	size_t input_bytes, activation_bytes, result_bytes;
 	uint64_t steps; /* so far */
 };
 
 /*
- * `rows` activations vectors; `inputs` bytes of input; results are the first `results` activations.
- * On failure call llm_step_done all the same.
+ * `rows` vectors of activations, `inputs` bytes of input, of which the first `results` bytes come
+ * back.  On failure call llm_step_done all the same.
  */
 CVB_MUST_CHECK int llm_step_init(struct llm_step *s, struct cvb_gpu *gpu, const struct llm_model *m,
 				 uint64_t rows, size_t inputs, size_t results, llm_layer_fn *layer,
