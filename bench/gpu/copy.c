@@ -1,33 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gpu.copy: bandwidth and latency of copies between host and device, one at a time.
+ * gpu.copy: bandwidth and latency of copies between host and device, one at a time in each
+ * direction.
  *
  * Every path (direction and kind of host memory) has its own destination, filled with zeroes before
- * and never zero afterwards, so that verify sees a path whose copies did not happen.
+ * and never zero afterwards, so that a check sees a path whose copies did not happen.
  */
 #include "core/opt.h"
 #include "core/util.h"
-#include "gpu/gpu.h"
-#include "measure/bench.h"
+#include "gpu/paths.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdatomic.h>
-#include <string.h>
+
+#define WALL_MAX_BYTES	  (16 * CVB_MIB)
+#define VIRTUAL_MAX_BYTES (4096 * CVB_MIB)
+#define LARGE_BYTES	  (1024 * CVB_MIB)
+#define LARGE_STEP	  4
 
 enum {
 	METRIC_BANDWIDTH,
 	METRIC_LATENCY,
 };
 
-enum {
-	MEM_PINNED,
-	MEM_PAGEABLE,
-	MEMS,
-};
-
-enum {
-	BOTH = 2, /* index of "both" in the choices below */
+enum dir {
+	DIR_H2D,
+	DIR_D2H,
+	DIR_BOTH,
+	DIR_DUPLEX,
+	DIR_ALL,
+	DIR_AUTO,
 };
 
 struct copy_conf {
@@ -35,8 +37,10 @@ struct copy_conf {
 	int dir, mem;
 };
 
-static const char *const dirs[] = {"h2d", "d2h", "both", NULL};
-static const char *const mems[] = {"pinned", "pageable", "both", NULL};
+static const char *const dirs[] = {"h2d", "d2h", "both", "duplex", "all", "auto", NULL};
+static const char *const mems[] = {"pinned", "pageable", "both", NULL}; /* cvb_path_mem */
+
+#define MEM_BOTH CVB_PATH_MEMS
 
 #define OPT(field) .offset = offsetof(struct copy_conf, field)
 
@@ -46,30 +50,32 @@ static const struct cvb_opt copy_opts[] = {
 	 OPT(min_bytes),
 	 .min = 1,
 	 .max = 0x1p40,
-	 .def = "4KiB",
+	 .def = "64",
 	 .unit = "bytes",
 	 .help = "smallest copy"},
 	{.name = "max_size",
 	 .type = CVB_OPT_SIZE,
 	 OPT(max_bytes),
-	 .min = 1,
+	 .min = 0,
 	 .max = 0x1p40,
-	 .def = "64MiB",
+	 .def = "0",
 	 .unit = "bytes",
-	 .help = "largest copy"},
+	 .help = "largest copy; 0 means 16 MiB, and 4 GiB on a virtual clock"},
 	{.name = "step",
 	 .type = CVB_OPT_U64,
 	 OPT(step),
-	 .min = 2,
+	 .min = 0,
 	 .max = 0x1p20,
-	 .def = "4",
-	 .help = "each size is the one before times this power of two"},
+	 .def = "0",
+	 .help = "each size is the one before times this power of two; 0 means 4, and on a "
+		 "virtual clock 2 up to 1 GiB"},
 	{.name = "dir",
 	 .type = CVB_OPT_CHOICE,
 	 OPT(dir),
-	 .def = "both",
+	 .def = "auto",
 	 .choices = dirs,
-	 .help = "host to device, device to host, or both, one after the other"},
+	 .help = "host to device, device to host, both one after the other, duplex (both at the "
+		 "same time), or all three; auto means both, and all on a virtual clock"},
 	{.name = "mem",
 	 .type = CVB_OPT_CHOICE,
 	 OPT(mem),
@@ -81,153 +87,98 @@ static const struct cvb_opt copy_opts[] = {
 
 static const struct cvb_metric copy_metrics[] = {
 	[METRIC_BANDWIDTH] = {"bandwidth", CVB_BYTES_PER_S, CVB_HIGHER_IS_BETTER, NULL,
-			      "bytes copied / time from issue to completion"},
+			      "bytes copied / time from issue to completion (explains model load, "
+			      "prefill, KV restore)"},
 	[METRIC_LATENCY] = {"latency", CVB_NS_PER_OP, CVB_LOWER_IS_BETTER, NULL,
-			    "time from issue to completion of one copy"},
+			    "time from issue to completion of one copy, of two for duplex"},
 	{.name = NULL},
 };
 
-struct path {
-	enum cvb_gpu_dir dir;
-	int mem;
-	struct cvb_gpu_buf *src; /* borrowed from copy_state */
-	struct cvb_gpu_buf *dst;
-	/* written by the worker, read by verify after the worker has stopped */
-	_Atomic uint64_t done_bytes; /* the largest copy done since dst was zeroed */
-};
-
 struct copy_state {
-	struct cvb_gpu_stream *stream;
-	struct cvb_gpu_buf *host_src[MEMS];
-	struct cvb_gpu_buf *device_src;
-	struct cvb_gpu_buf *scratch; /* for device memory that verify reads */
-	struct path path[2 * MEMS];
-	size_t n_paths;
-	int bad; /* first negative errno of a check between batches */
-	struct cvb_err bad_err;
+	struct cvb_paths paths;
+	size_t max_bytes, step;
 };
 
-#define SCRATCH_BYTES ((size_t)CVB_MIB)
-
-/* Byte i of the data: never 0, and different from its neighbours at every distance that matters. */
-static uint64_t pattern_word(uint64_t i)
+/* A case's key: what it copies. */
+static uint64_t key_of(enum dir dir, unsigned mem)
 {
-	uint64_t x = (i + 1) * UINT64_C(0x9e3779b97f4a7c15);
-
-	x ^= x >> 32;
-	x *= UINT64_C(0xd6e8feb86659fd93);
-	return (x ^ x >> 29) | UINT64_C(0x0101010101010101);
+	return (uint64_t)dir << 8 | mem;
 }
 
-/* The pattern's bytes from `first` (a multiple of 8) on. */
-static void pattern_fill(uint8_t *p, size_t first, size_t bytes)
+static enum dir dir_of(const struct cvb_case *c)
 {
-	for (size_t i = 0; i < bytes; i += sizeof(uint64_t)) {
-		uint64_t w = pattern_word((first + i) / sizeof(uint64_t));
-
-		memcpy(p + i, &w, cvb_min(sizeof(w), bytes - i));
-	}
+	return (enum dir)(c->user >> 8);
 }
 
-/* Offset of the first byte of `p` that is not the pattern's from `first` (a multiple of 8) on. */
-static size_t pattern_differs(const uint8_t *p, size_t first, size_t bytes)
+static unsigned mem_of(const struct cvb_case *c)
 {
-	for (size_t i = 0; i < bytes; i += sizeof(uint64_t)) {
-		uint64_t w = pattern_word((first + i) / sizeof(uint64_t));
-
-		if (memcmp(p + i, &w, cvb_min(sizeof(w), bytes - i)))
-			return i;
-	}
-	return bytes;
+	return (unsigned)(c->user & 0xff);
 }
 
-static int copy_wait(struct cvb_gpu_stream *stream, struct cvb_gpu_buf *dst, size_t dst_offset,
-		     struct cvb_gpu_buf *src, size_t src_offset, size_t bytes, struct cvb_err *err)
-{
-	int r = cvb_gpu_copy_async(stream, dst, dst_offset, src, src_offset, bytes, err);
+/* --- copies ------------------------------------------------------------------------------------
+ */
 
-	return r < 0 ? r : cvb_gpu_sync(stream, err);
-}
+struct lanes {
+	struct cvb_paths *paths;
+	unsigned mem;
+	size_t bytes;
+	uint64_t iters;
+};
 
-static int clear_dst(struct copy_state *s, struct path *p, size_t bytes, struct cvb_err *err)
+/* `lane` is the direction. */
+static int copy_lane(void *arg, unsigned lane, struct cvb_err *err)
 {
-	void *host = cvb_gpu_buf_host(p->dst);
+	const struct lanes *l = arg;
+	enum cvb_gpu_dir dir = (enum cvb_gpu_dir)lane;
+	struct cvb_gpu_stream *stream = l->paths->dev[dir].stream;
 	int r = 0;
 
-	atomic_store(&p->done_bytes, 0);
-	if (host) {
-		memset(host, 0, bytes);
-		return 0;
+	for (uint64_t i = 0; r == 0 && i < l->iters; i++) {
+		r = cvb_paths_issue(l->paths, dir, (enum cvb_path_mem)l->mem, l->bytes, err);
+		/* also after a failure: nothing may be in flight on return */
+		int synced = cvb_gpu_sync(stream, r < 0 ? NULL : err);
+
+		r = r < 0 ? r : synced;
 	}
-	r = cvb_gpu_memset_async(s->stream, p->dst, 0, 0, bytes, err);
-	return r < 0 ? r : cvb_gpu_sync(s->stream, err);
+	return r;
 }
 
-static enum cvb_gpu_mem host_kind(int mem)
+static int copies(struct cvb_run *run, enum dir dir, unsigned mem, size_t bytes, uint64_t iters,
+		  struct cvb_err *err)
 {
-	return mem == MEM_PINNED ? CVB_GPU_HOST_PINNED : CVB_GPU_HOST_PAGEABLE;
+	struct copy_state *s = run->state;
+	struct lanes lanes = {&s->paths, mem, bytes, iters};
+
+	return dir == DIR_DUPLEX ? cvb_gpu_parallel(run->gpu, 2, copy_lane, &lanes, err)
+				 : copy_lane(&lanes, (unsigned)dir, err);
 }
 
-/* A source with the pattern, unless it is there already. */
-static int make_source(struct cvb_run *run, enum cvb_gpu_mem kind, struct cvb_gpu_buf **ret,
-		       struct cvb_err *err)
+/* --- set up ------------------------------------------------------------------------------------
+ */
+
+/* By itself the step is wider where curves are flat and checks take long. */
+static uint64_t next_size(const struct copy_conf *conf, const struct copy_state *s, uint64_t size)
+{
+	return size * (!conf->step && size >= LARGE_BYTES ? LARGE_STEP : s->step);
+}
+
+static int add_sizes(struct cvb_run *run, enum dir dir, unsigned mem, struct cvb_err *err)
 {
 	const struct copy_conf *conf = run->conf;
-	struct copy_state *s = run->state;
+	const struct copy_state *s = run->state;
+	unsigned copies_of_one = dir == DIR_DUPLEX ? 2 : 1;
+	int r = 0;
 
-	if (*ret)
-		return 0;
-	int r = cvb_gpu_alloc(run->gpu, kind, conf->max_bytes, ret, err);
-
-	if (r < 0)
-		return r;
-	if (cvb_gpu_buf_host(*ret)) {
-		pattern_fill(cvb_gpu_buf_host(*ret), 0, conf->max_bytes);
-		return 0;
-	}
-	/* a device buffer is filled piece by piece, so that no host copy of it is needed */
-	uint8_t *scratch = cvb_gpu_buf_host(s->scratch);
-
-	for (size_t at = 0; at < conf->max_bytes; at += SCRATCH_BYTES) {
-		size_t n = cvb_min(SCRATCH_BYTES, conf->max_bytes - at);
-
-		pattern_fill(scratch, at, n);
-		r = copy_wait(s->stream, *ret, at, s->scratch, 0, n, err);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-static int add_path(struct cvb_run *run, enum cvb_gpu_dir dir, int mem, struct cvb_err *err)
-{
-	const struct copy_conf *conf = run->conf;
-	struct copy_state *s = run->state;
-	struct path *p = &s->path[s->n_paths];
-	bool in = dir == CVB_GPU_H2D;
-	struct cvb_gpu_buf **src = in ? &s->host_src[mem] : &s->device_src;
-	int r = make_source(run, in ? host_kind(mem) : CVB_GPU_DEVICE, src, err);
-
-	if (r < 0)
-		return r;
-	p->dir = dir;
-	p->mem = mem;
-	p->src = *src;
-	r = cvb_gpu_alloc(run->gpu, in ? CVB_GPU_DEVICE : host_kind(mem), conf->max_bytes, &p->dst,
-			  err);
-	if (r < 0)
-		return r;
-	s->n_paths++;
-	r = clear_dst(s, p, conf->max_bytes, err);
-	for (uint64_t size = conf->min_bytes; r >= 0 && size <= conf->max_bytes;
-	     size *= conf->step) {
+	for (uint64_t size = conf->min_bytes; r >= 0 && size <= s->max_bytes;
+	     size = next_size(conf, s, size)) {
 		struct cvb_case c = {
 			.metrics = 1U << METRIC_BANDWIDTH | 1U << METRIC_LATENCY,
 			.params = json_pack("{s:I,s:s,s:s}", "size_bytes", (json_int_t)size, "dir",
-					    cvb_gpu_dir_text(dir), "mem", mems[mem]),
-			.bytes = (double)size,
+					    dirs[dir], "mem", mems[mem]),
+			.bytes = (double)size * copies_of_one,
 			.ops = 1,
-			.user = s->n_paths - 1,
+			.max_iters = cvb_dev_max_iters(run->gpu, 1, 0), /* each one checked */
+			.user = key_of(dir, mem),
 		};
 
 		r = cvb_run_add_case(run, &c, err);
@@ -235,119 +186,105 @@ static int add_path(struct cvb_run *run, enum cvb_gpu_dir dir, int mem, struct c
 	return r < 0 ? r : 0;
 }
 
-static int copy_setup(struct cvb_run *run, struct cvb_err *err)
+/* One direction, or both at once, of one kind of memory; left out where the device lacks it. */
+static int add_path(struct cvb_run *run, enum dir dir, unsigned mem, struct cvb_err *err)
 {
 	const struct copy_conf *conf = run->conf;
+	struct copy_state *s = run->state;
+	struct cvb_err why = {0};
 	int r = 0;
 
-	if (conf->step & (conf->step - 1))
+	for (unsigned one = 0; r == 0 && one < 2; one++)
+		if (dir == DIR_DUPLEX || (unsigned)dir == one)
+			r = cvb_paths_make(&s->paths, (enum cvb_gpu_dir)one, (enum cvb_path_mem)mem,
+					   &why);
+	/* once, untimed: a device may find out only now that it cannot */
+	if (r == 0)
+		r = copies(run, dir, mem, conf->min_bytes, 1, &why);
+	r = cvb_paths_tried(&s->paths, run, r, &why,
+			    json_pack("{s:s,s:s}", "dir", dirs[dir], "mem", mems[mem]), err);
+	return r == 0 ? add_sizes(run, dir, mem, err) : r < 0 ? r : 0;
+}
+
+static bool wanted(const struct cvb_run *run, enum dir dir)
+{
+	const struct copy_conf *conf = run->conf;
+	int want = conf->dir;
+
+	if (want == DIR_AUTO)
+		want = cvb_gpu_is_deterministic(run->gpu) ? DIR_ALL : DIR_BOTH;
+	return want == DIR_ALL || want == (int)dir || (want == DIR_BOTH && dir != DIR_DUPLEX);
+}
+
+static int find_sizes(struct cvb_run *run, struct copy_state *s, struct cvb_err *err)
+{
+	const struct copy_conf *conf = run->conf;
+	bool virt = cvb_gpu_is_deterministic(run->gpu);
+
+	s->max_bytes = conf->max_bytes ? conf->max_bytes
+		       : virt	       ? VIRTUAL_MAX_BYTES
+				       : WALL_MAX_BYTES;
+	s->step = conf->step ? conf->step : virt ? 2 : 4;
+	if (s->step < 2 || s->step & (s->step - 1))
 		return cvb_err_set(err, -EINVAL, "step=%" PRIu64 " is no power of two", conf->step);
-	if (conf->min_bytes > conf->max_bytes)
+	if (conf->min_bytes > s->max_bytes)
 		return cvb_err_set(err, -EINVAL,
-				   "min_size (%" PRIu64 " bytes) is larger than max_size (%" PRIu64
-				   " bytes)",
-				   conf->min_bytes, conf->max_bytes);
+				   "min_size (%" PRIu64 " bytes) is larger than max_size (%zu "
+				   "bytes)",
+				   conf->min_bytes, s->max_bytes);
+	return 0;
+}
+
+static int copy_setup(struct cvb_run *run, struct cvb_err *err)
+{
+	static const enum dir each_dir[] = {DIR_H2D, DIR_D2H, DIR_DUPLEX};
+	const struct copy_conf *conf = run->conf;
 	struct copy_state *s = calloc(1, sizeof(*s));
+	int r;
 
 	if (!s)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	run->state = s;
-	r = cvb_gpu_stream_new(run->gpu, &s->stream, err);
+	r = find_sizes(run, s, err);
 	if (r == 0)
-		r = cvb_gpu_alloc(run->gpu, CVB_GPU_HOST_PAGEABLE, SCRATCH_BYTES, &s->scratch, err);
-	for (int dir = CVB_GPU_H2D; r == 0 && dir <= CVB_GPU_D2H; dir++)
-		for (int mem = 0; r == 0 && mem < MEMS; mem++)
-			if ((conf->dir == BOTH || conf->dir == dir) &&
-			    (conf->mem == BOTH || conf->mem == mem))
-				r = add_path(run, (enum cvb_gpu_dir)dir, mem, err);
-	return r;
+		r = cvb_paths_init(&s->paths, run, s->max_bytes, conf->min_bytes, err);
+	for (size_t i = 0; r == 0 && i < CVB_ARRAY_LEN(each_dir); i++)
+		for (unsigned mem = 0; r == 0 && mem < CVB_PATH_MEMS; mem++)
+			if (wanted(run, each_dir[i]) &&
+			    (conf->mem == MEM_BOTH || conf->mem == (int)mem))
+				r = add_path(run, each_dir[i], mem, err);
+	return r < 0 ? r : cvb_paths_any(&s->paths, run, err);
 }
 
-static int differs(const struct path *p, size_t at, struct cvb_err *err)
-{
-	return cvb_err_set(err, -EBADMSG, "gpu.copy %s %s: byte %zu came out different",
-			   cvb_gpu_dir_text(p->dir), mems[p->mem], at);
-}
-
-static int verify_path(struct copy_state *s, struct path *p, struct cvb_err *err)
-{
-	size_t bytes = atomic_load(&p->done_bytes);
-	const uint8_t *host = cvb_gpu_buf_host(p->dst);
-
-	for (size_t at = 0; at < bytes; at += SCRATCH_BYTES) {
-		size_t n = cvb_min(SCRATCH_BYTES, bytes - at);
-		const uint8_t *got = host ? host + at : cvb_gpu_buf_host(s->scratch);
-
-		if (!host) {
-			memset(cvb_gpu_buf_host(s->scratch), 0, n);
-			int r = copy_wait(s->stream, s->scratch, 0, p->dst, at, n, err);
-
-			if (r < 0)
-				return r;
-		}
-		size_t wrong = pattern_differs(got, at, n);
-
-		if (wrong < n)
-			return differs(p, at + wrong, err);
-	}
-	return clear_dst(s, p, bytes, err);
-}
-
-/*
- * Not timed: check what the batch before left.  A later copy would hide that this one was wrong.
- * What failed comes out of verify, which is the one to call a result untrusted.
+/* --- measuring ---------------------------------------------------------------------------------
  */
+
+/* Not timed: check what the batch before left.  A later copy would hide that this one was wrong. */
 static int copy_prepare(struct cvb_worker *worker, const struct cvb_case *c, uint64_t iters)
 {
 	struct copy_state *s = worker->run->state;
 
 	(void)c;
 	(void)iters;
-	for (size_t i = 0; i < s->n_paths && s->bad == 0; i++)
-		s->bad = verify_path(s, &s->path[i], &s->bad_err);
+	cvb_paths_look(&s->paths);
 	return 0;
 }
 
 static int copy_step(struct cvb_worker *worker, const struct cvb_case *c, uint64_t iters)
 {
-	struct copy_state *s = worker->run->state;
-	struct path *p = &s->path[c->user];
-	size_t bytes = (size_t)c->bytes;
+	enum dir dir = dir_of(c);
 	struct cvb_err err = {0};
+	size_t bytes = (size_t)(dir == DIR_DUPLEX ? c->bytes / 2 : c->bytes);
+	int r = copies(worker->run, dir, mem_of(c), bytes, iters, &err);
 
-	for (uint64_t i = 0; i < iters; i++) {
-		int r = copy_wait(s->stream, p->dst, 0, p->src, 0, bytes, &err);
-
-		if (r < 0) {
-			/* step hands up a bare errno: the reason goes with the result */
-			char text[CVB_ERR_MSG_BYTES];
-
-			cvb_err_text(&err, text, sizeof(text));
-			cvb_run_note(worker->run, "%s", text);
-			return r;
-		}
-	}
-	if (bytes > atomic_load(&p->done_bytes))
-		atomic_store(&p->done_bytes, bytes);
-	return 0;
+	return r < 0 ? cvb_dev_failed(worker->run, r, &err) : 0;
 }
 
 static int copy_verify(struct cvb_run *run, struct cvb_err *err)
 {
 	struct copy_state *s = run->state;
 
-	if (s->bad < 0) {
-		if (err)
-			*err = s->bad_err;
-		return s->bad;
-	}
-	for (size_t i = 0; i < s->n_paths; i++) {
-		int r = verify_path(s, &s->path[i], err);
-
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	return cvb_paths_verify(&s->paths, err);
 }
 
 static void copy_done(struct cvb_run *run)
@@ -356,13 +293,7 @@ static void copy_done(struct cvb_run *run)
 
 	if (!s)
 		return;
-	cvb_gpu_stream_free(s->stream);
-	for (size_t i = 0; i < CVB_ARRAY_LEN(s->path); i++)
-		cvb_gpu_free(s->path[i].dst);
-	for (int mem = 0; mem < MEMS; mem++)
-		cvb_gpu_free(s->host_src[mem]);
-	cvb_gpu_free(s->device_src);
-	cvb_gpu_free(s->scratch);
+	cvb_paths_done(&s->paths);
 	free(s);
 	run->state = NULL;
 }

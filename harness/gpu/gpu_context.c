@@ -6,7 +6,9 @@
 #include "gpu/gpu_check.h"
 
 #include <inttypes.h>
+#include <sched.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MAX_LANES 256
 
@@ -132,6 +134,26 @@ static void *lane_main(void *arg)
 	return NULL;
 }
 
+/*
+ * A new thread has its creator's CPUs, and a worker of the runner is pinned to one: lanes may run
+ * where the program may.
+ */
+static int start_thread(struct lane *lane)
+{
+	pthread_attr_t attr;
+	cpu_set_t cpus;
+	int code = pthread_attr_init(&attr);
+
+	if (code)
+		return -code;
+	if (sched_getaffinity(getpid(), sizeof(cpus), &cpus) == 0)
+		code = pthread_attr_setaffinity_np(&attr, sizeof(cpus), &cpus);
+	if (!code)
+		code = pthread_create(&lane->thread, &attr, lane_main, lane);
+	pthread_attr_destroy(&attr);
+	return -code;
+}
+
 static int run_threads(unsigned lanes, cvb_gpu_lane_fn *fn, void *arg, struct cvb_err *err)
 {
 	_cleanup_free_ struct lane *lane = calloc(lanes, sizeof(*lane));
@@ -142,7 +164,7 @@ static int run_threads(unsigned lanes, cvb_gpu_lane_fn *fn, void *arg, struct cv
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	for (; started < lanes && r == 0; started++) {
 		lane[started] = (struct lane){.fn = fn, .arg = arg, .number = started};
-		r = -pthread_create(&lane[started].thread, NULL, lane_main, &lane[started]);
+		r = start_thread(&lane[started]);
 		if (r < 0) {
 			cvb_err_set(err, r, "cannot start host thread %u: %s", started,
 				    strerror(-r));

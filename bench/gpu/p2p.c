@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gpu.p2p: copies between two GPUs, and an all-reduce made of them: a ring of peer copies and
+ * additions.
+ *
+ * All-reduce of DEVICES vectors of `size_bytes`, each in DEVICES parts.  DEVICES - 1 times every
+ * device copies a part from the one before it in the ring and adds it to its own; then DEVICES - 1
+ * times it copies a finished part.  The host waits for all devices after each of these steps.
+ */
+#include "core/opt.h"
+#include "core/util.h"
+#include "gpu/device.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#define DEVICES		  2 /* as many as a device and its peer are */
+#define WALL_MAX_BYTES	  (16 * CVB_MIB)
+#define VIRTUAL_MAX_BYTES (1024 * CVB_MIB)
+/* A vector is checked element by element. */
+#define REDUCE_MAX_BYTES (16 * CVB_MIB)
+/* An all-reduce multiplies what is there by DEVICES: a double stays exact for so many. */
+#define REDUCE_MAX_ITERS 512
+
+enum {
+	METRIC_BANDWIDTH,
+	METRIC_LATENCY,
+	METRIC_REDUCE_BANDWIDTH,
+	METRIC_REDUCE_LATENCY,
+};
+
+enum kind {
+	KIND_OUT, /* from the first device to its peer */
+	KIND_IN,
+	KIND_REDUCE,
+};
+
+struct p2p_conf {
+	uint64_t min_bytes, max_bytes, step;
+};
+
+static const char *const dirs[] = {"out", "in"};
+
+#define OPT(field) .offset = offsetof(struct p2p_conf, field)
+
+static const struct cvb_opt p2p_opts[] = {
+	{.name = "min_size",
+	 .type = CVB_OPT_SIZE,
+	 OPT(min_bytes),
+	 .min = 8,
+	 .max = 0x1p40,
+	 .def = "8",
+	 .unit = "bytes",
+	 .help = "smallest copy"},
+	{.name = "max_size",
+	 .type = CVB_OPT_SIZE,
+	 OPT(max_bytes),
+	 .min = 0,
+	 .max = 0x1p40,
+	 .def = "0",
+	 .unit = "bytes",
+	 .help = "largest copy; 0 means 16 MiB, and 1 GiB on a virtual clock; an all-reduce has at "
+		 "most 16 MiB"},
+	{.name = "step",
+	 .type = CVB_OPT_U64,
+	 OPT(step),
+	 .min = 0,
+	 .max = 0x1p20,
+	 .def = "0",
+	 .help = "each size is the one before times this power of two; 0 means 128, and 8 on a "
+		 "virtual clock"},
+	CVB_OPT_END,
+};
+
+static const struct cvb_metric p2p_metrics[] = {
+	[METRIC_BANDWIDTH] =
+		{"bandwidth", CVB_BYTES_PER_S, CVB_HIGHER_IS_BETTER, NULL,
+		 "bytes copied to or from the other GPU / time (explains tensor parallel "
+		 "serving and training)"},
+	[METRIC_LATENCY] = {"latency", CVB_NS_PER_OP, CVB_LOWER_IS_BETTER, NULL,
+			    "time from issue to completion of one such copy"},
+	[METRIC_REDUCE_BANDWIDTH] = {"allreduce_bandwidth", CVB_BYTES_PER_S, CVB_HIGHER_IS_BETTER,
+				     NULL,
+				     "bus bandwidth: 2 (n-1) / n of the vector's bytes / time"},
+	[METRIC_REDUCE_LATENCY] = {"allreduce_latency", CVB_NS_PER_OP, CVB_LOWER_IS_BETTER, NULL,
+				   "time of one all-reduce over n GPUs"},
+	{.name = NULL},
+};
+
+/* One GPU's part in an all-reduce. */
+struct member {
+	struct cvb_gpu_buf *part[DEVICES];
+	struct cvb_gpu_buf *received;
+	struct cvb_gpu_buf *host; /* one part, to set and to check it */
+};
+
+struct p2p_state {
+	struct cvb_gpu *peer;
+	struct cvb_dev dev[DEVICES];	     /* this GPU, its peer */
+	struct cvb_gpu_buf *src[2], *dst[2]; /* of KIND_OUT and KIND_IN */
+	size_t done_bytes[2];		     /* copied since dst was zeroed */
+	struct member member[DEVICES];
+	size_t max_bytes, step, reduce_bytes;
+	/* of the batch under way */
+	size_t part_bytes; /* 0: the parts are not set */
+	uint64_t reduced;  /* all-reduces since they were */
+	struct cvb_dev_bad bad;
+};
+
+/* --- copies ------------------------------------------------------------------------------------
+ */
+
+static int peer_copies(struct p2p_state *s, enum kind kind, size_t bytes, uint64_t iters,
+		       struct cvb_err *err)
+{
+	struct cvb_gpu_stream *stream = s->dev[0].stream;
+	int r = 0;
+
+	s->done_bytes[kind] = bytes;
+	for (uint64_t i = 0; r == 0 && i < iters; i++) {
+		r = cvb_gpu_peer_copy_async(stream, s->dst[kind], 0, s->src[kind], 0, bytes, err);
+		/* also after a failure: nothing may be in flight on return */
+		int synced = cvb_gpu_sync(stream, r < 0 ? NULL : err);
+
+		r = r < 0 ? r : synced;
+	}
+	return r;
+}
+
+static int check_copies(struct p2p_state *s, struct cvb_err *err)
+{
+	int r = 0;
+
+	for (unsigned kind = KIND_OUT; r == 0 && kind <= KIND_IN; kind++) {
+		size_t bytes = s->done_bytes[kind];
+		char what[32];
+
+		if (!bytes)
+			continue;
+		s->done_bytes[kind] = 0;
+		snprintf(what, sizeof(what), "gpu.p2p %s", dirs[kind]);
+		r = cvb_dev_check_clear(&s->dev[kind == KIND_OUT], s->dst[kind], bytes, what, err);
+	}
+	return r;
+}
+
+/* --- all-reduce --------------------------------------------------------------------------------
+ */
+
+static int sync_all(struct p2p_state *s, int r, struct cvb_err *err)
+{
+	for (unsigned d = 0; d < DEVICES; d++) {
+		int synced = cvb_gpu_sync(s->dev[d].stream, r < 0 ? NULL : err);
+
+		r = r < 0 ? r : synced;
+	}
+	return r;
+}
+
+/* Device `d` gets part `c` from the one before it in the ring: to add it, or in its place. */
+static int take(struct p2p_state *s, unsigned d, unsigned c, bool add, struct cvb_err *err)
+{
+	struct member *m = &s->member[d];
+	struct cvb_gpu_buf *from = s->member[(d + DEVICES - 1) % DEVICES].part[c];
+	const struct cvb_gpu_launch launch = {.kernel = CVB_GPU_KERNEL_ADD,
+					      .a = m->part[c],
+					      .b = m->received,
+					      .bytes = s->part_bytes};
+	int r = cvb_gpu_peer_copy_async(s->dev[d].stream, add ? m->received : m->part[c], 0, from,
+					0, s->part_bytes, err);
+
+	return r < 0 || !add ? r : cvb_gpu_launch_async(s->dev[d].stream, &launch, err);
+}
+
+/* The part that device `d` gets in a step: it has gone on by one device in each. */
+static unsigned part_of(unsigned d, unsigned step, bool add)
+{
+	return (d + (add ? DEVICES - 1 : 0) + DEVICES - step) % DEVICES;
+}
+
+static int all_reduce(struct p2p_state *s, struct cvb_err *err)
+{
+	int r = 0;
+
+	s->reduced++;
+	for (unsigned phase = 0; phase < 2; phase++) {
+		bool add = phase == 0;
+
+		for (unsigned step = 0; r == 0 && step < DEVICES - 1; step++) {
+			for (unsigned d = 0; r == 0 && d < DEVICES; d++)
+				r = take(s, d, part_of(d, step, add), add, err);
+			r = sync_all(s, r, err);
+		}
+	}
+	return r;
+}
+
+/* Element i of part c of device d: small whole numbers, so that sums are exact. */
+static double value(unsigned d, unsigned c, size_t i)
+{
+	return (double)(cvb_gpu_pattern(1 + d * DEVICES + c, i) >> 44) + 1;
+}
+
+static int set_parts(struct p2p_state *s, size_t part_bytes, struct cvb_err *err)
+{
+	int r = 0;
+
+	s->part_bytes = part_bytes;
+	s->reduced = 0;
+	for (unsigned d = 0; d < DEVICES; d++) {
+		double *p = cvb_gpu_buf_host(s->member[d].host);
+
+		for (unsigned c = 0; r == 0 && c < DEVICES; c++) {
+			for (size_t i = 0; i < part_bytes / sizeof(double); i++)
+				p[i] = value(d, c, i);
+			r = cvb_dev_copy(&s->dev[d], s->member[d].part[c], 0, s->member[d].host, 0,
+					 part_bytes, err);
+		}
+	}
+	return r;
+}
+
+static int check_part(struct p2p_state *s, unsigned d, unsigned c, struct cvb_err *err)
+{
+	double *p = cvb_gpu_buf_host(s->member[d].host);
+	double times = pow(DEVICES, (double)(s->reduced - 1));
+	int r;
+
+	memset(p, 0, s->part_bytes);
+	r = cvb_dev_copy(&s->dev[d], s->member[d].host, 0, s->member[d].part[c], 0, s->part_bytes,
+			 err);
+	for (size_t i = 0; r == 0 && i < s->part_bytes / sizeof(double); i++) {
+		double want = 0;
+
+		for (unsigned k = 0; k < DEVICES; k++)
+			want += value(k, c, i);
+		want *= times;
+		if (!(p[i] >= want && p[i] <= want))
+			return cvb_err_set(
+				err, -EBADMSG,
+				"gpu.p2p all-reduce: element %zu of part %u on GPU %u is "
+				"%.17g instead of %.17g",
+				i, c, d, p[i], want);
+	}
+	return r;
+}
+
+static int check_reduced(struct p2p_state *s, struct cvb_err *err)
+{
+	int r = 0;
+
+	for (unsigned d = 0; s->reduced && d < DEVICES; d++)
+		for (unsigned c = 0; r == 0 && c < DEVICES; c++)
+			r = check_part(s, d, c, err);
+	s->reduced = 0;
+	return r;
+}
+
+/* --- set up ------------------------------------------------------------------------------------
+ */
+
+static int add_case(struct cvb_run *run, enum kind kind, uint64_t size, struct cvb_err *err)
+{
+	bool reduce = kind == KIND_REDUCE;
+	struct cvb_case c = {
+		.metrics = reduce ? 1U << METRIC_REDUCE_BANDWIDTH | 1U << METRIC_REDUCE_LATENCY
+				  : 1U << METRIC_BANDWIDTH | 1U << METRIC_LATENCY,
+		.params = reduce ? json_pack("{s:I,s:i}", "size_bytes", (json_int_t)size, "devices",
+					     DEVICES)
+				 : json_pack("{s:I,s:s}", "size_bytes", (json_int_t)size, "dir",
+					     dirs[kind]),
+		.bytes = reduce ? 2.0 * (DEVICES - 1) / DEVICES * (double)size : (double)size,
+		.ops = 1,
+		.max_iters = cvb_dev_max_iters(run->gpu, 1, reduce ? REDUCE_MAX_ITERS : 0),
+		.user = (uint64_t)size << 2 | kind,
+	};
+	int r = cvb_run_add_case(run, &c, err);
+
+	return r < 0 ? r : 0;
+}
+
+static int add_copies(struct cvb_run *run, enum kind kind, struct cvb_err *err)
+{
+	const struct p2p_conf *conf = run->conf;
+	struct p2p_state *s = run->state;
+	unsigned to = kind == KIND_OUT, from = !to;
+	struct cvb_err why = {0};
+	int r = cvb_dev_alloc(&s->dev[from], CVB_GPU_DEVICE, s->max_bytes, &s->src[kind], err);
+
+	if (r == 0)
+		r = cvb_dev_alloc(&s->dev[to], CVB_GPU_DEVICE, s->max_bytes, &s->dst[kind], err);
+	if (r == 0)
+		r = cvb_dev_clear(&s->dev[from], s->src[kind], s->max_bytes, err);
+	if (r == 0)
+		r = cvb_dev_fill(&s->dev[from], s->src[kind], s->max_bytes, err);
+	if (r == 0)
+		r = cvb_dev_clear(&s->dev[to], s->dst[kind], s->max_bytes, err);
+	/* once, untimed: a device may find out only now that it cannot */
+	if (r == 0)
+		r = peer_copies(s, kind, conf->min_bytes, 1, err);
+	if (r == 0)
+		cvb_dev_keep(&s->bad, check_copies(s, &why), &why);
+	for (uint64_t size = conf->min_bytes; r == 0 && size <= s->max_bytes; size *= s->step)
+		r = add_case(run, kind, size, err);
+	return r;
+}
+
+static int make_member(struct p2p_state *s, unsigned d, struct cvb_err *err)
+{
+	struct member *m = &s->member[d];
+	size_t bytes = s->reduce_bytes / DEVICES;
+	int r = cvb_dev_alloc(&s->dev[d], CVB_GPU_DEVICE, bytes, &m->received, err);
+
+	for (unsigned c = 0; r == 0 && c < DEVICES; c++)
+		r = cvb_dev_alloc(&s->dev[d], CVB_GPU_DEVICE, bytes, &m->part[c], err);
+	return r < 0 ? r : cvb_dev_alloc(&s->dev[d], CVB_GPU_HOST_PINNED, bytes, &m->host, err);
+}
+
+/* A vector of whole doubles in each part. */
+static bool divides(uint64_t size)
+{
+	return size % (DEVICES * sizeof(double)) == 0;
+}
+
+static int add_reduces(struct cvb_run *run, struct cvb_err *err)
+{
+	const struct p2p_conf *conf = run->conf;
+	struct p2p_state *s = run->state;
+	struct cvb_err why = {0};
+	int r = 0;
+
+	if (!(cvb_gpu_caps(run->gpu)->flags & CVB_GPU_CAP_LAUNCH)) {
+		cvb_run_leave_out(run, json_pack("{s:i}", "devices", DEVICES),
+				  "GPU %s cannot launch kernels: no all-reduce",
+				  cvb_gpu_spec(run->gpu));
+		return 0;
+	}
+	s->reduce_bytes = cvb_min(s->max_bytes, (size_t)REDUCE_MAX_BYTES);
+	if (s->reduce_bytes < DEVICES * sizeof(double))
+		return 0;
+	for (unsigned d = 0; r == 0 && d < DEVICES; d++)
+		r = make_member(s, d, err);
+	if (r == 0)
+		r = set_parts(s, sizeof(double), err);
+	if (r == 0)
+		r = all_reduce(s, err);
+	if (r == 0)
+		cvb_dev_keep(&s->bad, check_reduced(s, &why), &why);
+	for (uint64_t size = conf->min_bytes; r == 0 && size <= s->reduce_bytes; size *= s->step)
+		if (divides(size))
+			r = add_case(run, KIND_REDUCE, size, err);
+	return r;
+}
+
+static int p2p_setup(struct cvb_run *run, struct cvb_err *err)
+{
+	const struct p2p_conf *conf = run->conf;
+	bool virt = cvb_gpu_is_deterministic(run->gpu);
+	struct p2p_state *s = calloc(1, sizeof(*s));
+	int r = 0;
+
+	if (!s)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	run->state = s;
+	s->max_bytes = conf->max_bytes ? conf->max_bytes
+		       : virt	       ? VIRTUAL_MAX_BYTES
+				       : WALL_MAX_BYTES;
+	s->step = conf->step ? conf->step : virt ? 8 : 128;
+	if (s->step < 2 || s->step & (s->step - 1))
+		return cvb_err_set(err, -EINVAL, "step=%" PRIu64 " is no power of two", conf->step);
+	if (conf->min_bytes > s->max_bytes)
+		return cvb_err_set(err, -EINVAL,
+				   "min_size (%" PRIu64 " bytes) is larger than max_size (%zu "
+				   "bytes)",
+				   conf->min_bytes, s->max_bytes);
+	r = cvb_gpu_peer_open(run->gpu, &s->peer, err);
+	for (unsigned d = 0; r == 0 && d < DEVICES; d++)
+		r = cvb_dev_init(&s->dev[d], d ? s->peer : run->gpu, NULL, s->max_bytes,
+				 conf->min_bytes, /* seed= */ 1, err);
+	for (unsigned kind = KIND_OUT; r == 0 && kind <= KIND_IN; kind++)
+		r = add_copies(run, (enum kind)kind, err);
+	return r < 0 ? r : add_reduces(run, err);
+}
+
+/* --- measuring ---------------------------------------------------------------------------------
+ */
+
+/* Not timed: check what the batch before left, and begin anew. */
+static int p2p_prepare(struct cvb_worker *worker, const struct cvb_case *c, uint64_t iters)
+{
+	struct p2p_state *s = worker->run->state;
+	struct cvb_err err = {0};
+
+	(void)iters;
+	if (s->bad.r == 0)
+		cvb_dev_keep(&s->bad, check_copies(s, &err), &err);
+	if (s->bad.r == 0)
+		cvb_dev_keep(&s->bad, check_reduced(s, &err), &err);
+	if ((c->user & 3) != KIND_REDUCE)
+		return 0;
+	int r = set_parts(s, (size_t)(c->user >> 2) / DEVICES, &err);
+
+	return r < 0 ? cvb_dev_failed(worker->run, r, &err) : 0;
+}
+
+static int p2p_step(struct cvb_worker *worker, const struct cvb_case *c, uint64_t iters)
+{
+	struct p2p_state *s = worker->run->state;
+	enum kind kind = (enum kind)(c->user & 3);
+	struct cvb_err err = {0};
+	int r = 0;
+
+	if (kind != KIND_REDUCE)
+		r = peer_copies(s, kind, (size_t)(c->user >> 2), iters, &err);
+	else
+		for (uint64_t i = 0; r == 0 && i < iters; i++)
+			r = all_reduce(s, &err);
+	return r < 0 ? cvb_dev_failed(worker->run, r, &err) : 0;
+}
+
+static int p2p_verify(struct cvb_run *run, struct cvb_err *err)
+{
+	struct p2p_state *s = run->state;
+	int r = cvb_dev_kept(&s->bad, err);
+
+	if (r == 0)
+		r = check_copies(s, err);
+	return r < 0 ? r : check_reduced(s, err);
+}
+
+static void p2p_done(struct cvb_run *run)
+{
+	struct p2p_state *s = run->state;
+
+	if (!s)
+		return;
+	for (unsigned d = 0; d < DEVICES; d++) {
+		struct member *m = &s->member[d];
+
+		cvb_gpu_free(m->received);
+		cvb_gpu_free(m->host);
+		for (unsigned c = 0; c < DEVICES; c++)
+			cvb_gpu_free(m->part[c]);
+		cvb_dev_done(&s->dev[d]);
+	}
+	for (unsigned kind = KIND_OUT; kind <= KIND_IN; kind++) {
+		cvb_gpu_free(s->src[kind]);
+		cvb_gpu_free(s->dst[kind]);
+	}
+	cvb_gpu_close(s->peer);
+	free(s);
+	run->state = NULL;
+}
+
+static const struct cvb_bench gpu_p2p = {
+	.abi = CVB_BENCH_ABI,
+	.struct_size = sizeof(struct cvb_bench),
+	.name = "gpu.p2p",
+	.summary = "copies between two GPUs, and an all-reduce made of them",
+	.doc = "gpu.p2p.md",
+	.flags = CVB_BENCH_NEEDS_GPU | CVB_BENCH_ONE_WORKER,
+	.mode = CVB_MODE_BATCH,
+	.opts = p2p_opts,
+	.conf_size = sizeof(struct p2p_conf),
+	.metrics = p2p_metrics,
+	.setup = p2p_setup,
+	.prepare = p2p_prepare,
+	.step = p2p_step,
+	.verify = p2p_verify,
+	.done = p2p_done,
+};
+
+CVB_BENCH(gpu_p2p);
