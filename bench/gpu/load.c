@@ -28,6 +28,7 @@ enum {
 	METRIC_BANDWIDTH,
 	METRIC_TIME,
 	MAX_LANES = 64,
+	MAX_LAYERS = 256,
 	PER_LAYER = 9, /* tensors */
 };
 
@@ -44,7 +45,7 @@ static const struct cvb_opt load_opts[] = {
 	 .type = CVB_OPT_U64,
 	 OPT(layers),
 	 .min = 1,
-	 .max = 256,
+	 .max = MAX_LAYERS,
 	 .def = "2",
 	 .help = "layers of the model, nine tensors each; the defaults are of Qwen2.5 0.5B"},
 	{.name = "hidden",
@@ -99,6 +100,7 @@ struct lane {
 struct way {
 	struct lane lane[MAX_LANES];
 	unsigned lanes;
+	uint8_t owner[MAX_LAYERS * PER_LAYER]; /* lane of each tensor */
 	bool unchecked, done;
 };
 
@@ -137,13 +139,27 @@ static size_t tensor_bytes(const struct load_conf *conf, uint64_t i)
 	return 2 * elems[i % PER_LAYER];
 }
 
-static size_t share_bytes(const struct load_conf *conf, unsigned lane, unsigned lanes)
+static size_t all_bytes(const struct load_conf *conf)
 {
 	size_t sum = 0;
 
-	for (uint64_t i = lane; i < tensors(conf); i += lanes)
+	for (uint64_t i = 0; i < tensors(conf); i++)
 		sum += tensor_bytes(conf, i);
 	return sum;
+}
+
+/* Each tensor to the lane that has the fewest bytes so far. */
+static void share_out(const struct load_conf *conf, struct way *w)
+{
+	for (uint64_t i = 0; i < tensors(conf); i++) {
+		unsigned least = 0;
+
+		for (unsigned l = 1; l < w->lanes; l++)
+			if (w->lane[l].bytes < w->lane[least].bytes)
+				least = l;
+		w->owner[i] = (uint8_t)least;
+		w->lane[least].bytes += tensor_bytes(conf, i);
+	}
 }
 
 /* ---- loading ---- */
@@ -155,9 +171,11 @@ static int load_share(void *arg, unsigned lane, struct cvb_err *err)
 	size_t at = 0;
 	int r = 0;
 
-	for (uint64_t i = lane; r == 0 && i < tensors(a->conf); i += a->way->lanes) {
+	for (uint64_t i = 0; r == 0 && i < tensors(a->conf); i++) {
 		size_t bytes = tensor_bytes(a->conf, i);
 
+		if (a->way->owner[i] != lane)
+			continue;
 		r = cvb_gpu_copy_async(l->dev.stream, l->dst, at, l->src, at, bytes, err);
 		at += bytes;
 	}
@@ -193,13 +211,11 @@ static int check(struct way *w, struct cvb_err *err)
 
 static int make_lane(struct cvb_run *run, enum loader loader, unsigned i, struct cvb_err *err)
 {
-	const struct load_conf *conf = run->conf;
 	struct load_state *s = run->state;
 	struct way *w = &s->way[loader];
 	struct lane *l = &w->lane[i];
 	int r = 0;
 
-	l->bytes = share_bytes(conf, i, w->lanes);
 	if (loader >= LOADER_PARALLEL)
 		r = cvb_gpu_context_new(run->gpu,
 					loader == LOADER_PARALLEL ? CVB_GPU_CONTEXT_THREAD
@@ -250,6 +266,7 @@ static int try_loader(struct cvb_run *run, uint64_t user, struct cvb_err *err)
 	int r = 0;
 
 	w->lanes = lanes_of(run, (enum loader)user);
+	share_out(run->conf, w);
 	for (unsigned i = 0; r == 0 && i < w->lanes; i++)
 		r = make_lane(run, (enum loader)user, i, err);
 	if (r == 0)
@@ -265,7 +282,7 @@ static int load_setup(struct cvb_run *run, struct cvb_err *err)
 {
 	const struct load_conf *conf = run->conf;
 	struct load_state *s = calloc(1, sizeof(*s));
-	double bytes = (double)share_bytes(conf, 0, 1);
+	double bytes = (double)all_bytes(conf);
 	int r = 0;
 
 	if (!s)
