@@ -40,6 +40,7 @@ struct synth {
 	const char *better;    /* "higher" by default */
 	unsigned bad_round;    /* session 1: triad of vm in this round is `bad_value`; 0: none */
 	const char *bad_value;
+	bool exact;	     /* all arms were timed on a virtual clock */
 	unsigned vm_workers; /* 2 by default, like the others */
 };
 
@@ -142,12 +143,13 @@ static inline void synth_session(FILE *f, const struct synth *c, unsigned sessio
 			"\"bench\":\"mem.stream\",\"outcome\":\"ok\",\"reason\":null," SYNTH_SERIES
 			","
 			"\"iters\":[1,2],\"options\":{},\"notes\":[\"%s\"],\"workers\":%u,"
-			"\"emulated\":false,\"deterministic\":false,\"timer_ns\":%.0f,"
+			"\"emulated\":false,\"deterministic\":%s,\"timer_ns\":%.0f,"
 			"\"steady\":[\"too-few\",\"%s\"],\"warmup_ns\":5,"
 			"\"clock\":{\"window_ns\":2000000000,\"error_ratio\":%g,"
 			"\"uncertainty_ratio\":1e-5},\"left_out\":[%s%s%s]}\n",
 			session, names[a], better, better, c->text ? c->text : "plain",
 			c->text ? c->text : "fine", a == 2 && c->vm_workers ? c->vm_workers : 2,
+			c->exact ? "true" : "false",
 			a == 2 && c->vm_timer_ns > 0 ? c->vm_timer_ns : 50,
 			a == 2 && c->vm_steady &&
 					(!c->unsteady_sessions || session <= c->unsteady_sessions)
