@@ -67,7 +67,7 @@ static const struct cvb_opt copy_opts[] = {
 	 .min = 0,
 	 .max = 0x1p20,
 	 .def = "0",
-	 .help = "each size is the one before times this power of two; 0 means 4, and on a "
+	 .help = "each size is the one before times this power of two; 0 means 8, and on a "
 		 "virtual clock 2 up to 1 GiB"},
 	{.name = "dir",
 	 .type = CVB_OPT_CHOICE,
@@ -224,7 +224,7 @@ static int find_sizes(struct cvb_run *run, struct copy_state *s, struct cvb_err 
 	s->max_bytes = conf->max_bytes ? conf->max_bytes
 		       : virt	       ? VIRTUAL_MAX_BYTES
 				       : WALL_MAX_BYTES;
-	s->step = conf->step ? conf->step : virt ? 2 : 4;
+	s->step = conf->step ? conf->step : virt ? 2 : 8;
 	if (s->step < 2 || s->step & (s->step - 1))
 		return cvb_err_set(err, -EINVAL, "step=%" PRIu64 " is no power of two", conf->step);
 	if (conf->min_bytes > s->max_bytes)

@@ -14,11 +14,11 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define WORDS	      8
-#define BYTES	      (WORDS * sizeof(double))
-#define MAX_GRAPHS    16
-#define QUEUE_LENGTH  1024 /* launches between two waits: the queue of a device is not endless */
-#define VIRTUAL_ITERS 1024
+#define WORDS	   8
+#define BYTES	   (WORDS * sizeof(double))
+#define MAX_GRAPHS 16
+/* Launches between two waits: so many that the wait does not count, and no queue is endless. */
+#define QUEUE_LENGTH 1024
 
 enum {
 	METRIC_LAUNCH,
@@ -112,16 +112,6 @@ static int wait_for(struct submit_state *s, int r, struct cvb_err *err)
 	return r < 0 ? r : synced;
 }
 
-static int step_launch(struct submit_state *s, uint64_t iters, struct cvb_err *err)
-{
-	int r = 0;
-
-	s->launches += iters;
-	for (uint64_t at = 0; r == 0 && at < iters; at += QUEUE_LENGTH)
-		r = wait_for(s, launch(s, cvb_min((uint64_t)QUEUE_LENGTH, iters - at), err), err);
-	return r;
-}
-
 /* `n` launches at a time, one by one. */
 static int step_eager(struct submit_state *s, uint64_t n, uint64_t iters, struct cvb_err *err)
 {
@@ -153,7 +143,7 @@ static int submit_step(struct cvb_worker *worker, const struct cvb_case *c, uint
 
 	switch (c->user >> 32) {
 	case METRIC_LAUNCH:
-		r = step_launch(s, iters, &err);
+		r = step_eager(s, QUEUE_LENGTH, iters, &err);
 		break;
 	case METRIC_LAUNCH_WAIT:
 		r = step_eager(s, 1, iters, &err);
@@ -236,9 +226,8 @@ static int add_case(struct cvb_run *run, unsigned metric, uint64_t what, uint64_
 	const struct cvb_case c = {
 		.metrics = 1U << metric,
 		.params = launches ? json_pack("{s:I}", "launches", (json_int_t)launches) : NULL,
-		.ops = 1,
-		.max_iters =
-			cvb_dev_max_iters(run->gpu, metric == METRIC_LAUNCH ? VIRTUAL_ITERS : 1, 0),
+		.ops = metric == METRIC_LAUNCH ? QUEUE_LENGTH : 1,
+		.max_iters = cvb_dev_max_iters(run->gpu, 1, 0),
 		.user = key_of(metric, what),
 	};
 	int r = cvb_run_add_case(run, &c, err);

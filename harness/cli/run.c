@@ -44,7 +44,8 @@ static const struct cvb_opt opts[] = {
 	 .type = CVB_OPT_STR,
 	 .offset = AT(gpu),
 	 .arg = "GPU",
-	 .help = "GPU for the gpu.* benchmarks: cuda[:N] or emu:SKU[,cc=on|off]"},
+	 .help = "GPU for the gpu.* benchmarks: cuda[:N] or emu:SKU[,cc=on|off]; trace: "
+		 "or fault: before it"},
 	{.name = "set",
 	 .letter = 's',
 	 .type = CVB_OPT_LIST,

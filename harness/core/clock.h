@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Clocks.  Only the runner and the campaign loop read them; benchmarks never do.
+ * Clocks.  The runner and the campaign loop read them; benchmarks do where the clock itself is what
+ * they measure, and a GPU's own for what is only a part of an iteration (bench/gpu/device.h).
  */
 #ifndef CVB_CORE_CLOCK_H
 #define CVB_CORE_CLOCK_H

@@ -60,9 +60,10 @@ static int parse_key(struct emu_spec *spec, char *word, struct cvb_err *err)
 	if (near)
 		return cvb_err_set(err, -EINVAL, "GPU spec: \"%s%s\"; did you mean %s=…?", word,
 				   value ? "=…" : "", near);
-	return cvb_err_set(
-		err, -EINVAL,
-		"GPU spec: \"%s\" is unknown; cc=on|off and clock=wall|virtual are right", word);
+	return cvb_err_set(err, -EINVAL,
+			   "GPU spec: \"%s\" is unknown; cc=on|off, clock=wall|virtual, seed=N and "
+			   "noise=PERCENT are right",
+			   word);
 }
 
 static int parse_spec(struct emu_spec *spec, const char *args, struct cvb_err *err)

@@ -8,6 +8,7 @@
  * asked for and is not there is -EOPNOTSUPP, and no other device takes its place.
  *
  *   emu:SKU[,cc=on|off][,clock=wall|virtual]   the emulator, labelled as SKU; cc=off, clock=wall
+ *     clock=virtual also takes noise=PERCENT and seed=N; its times come from the SKU's model
  *   cuda[:N]                                   CUDA device number N, 0 by default
  *
  * Invariants
@@ -162,8 +163,8 @@ uint64_t cvb_gpu_pattern(uint64_t seed, uint64_t i);
  */
 CVB_MUST_CHECK int cvb_gpu_spec_check(const char *spec, struct cvb_err *err);
 
-/* The SKU labels of the emulator: [{"name","gpu","tee"},…].  Caller owns it; NULL without memory.
- */
+/* The models of GPUs: [{"name","gpu","tee",…,"parameters":[{"name","unit","off","on"}]},…], and
+ * [{"name","error"}] for one with a mistake.  Caller owns it; NULL without memory. */
 json_t *cvb_gpu_list_skus(void);
 
 /* ---- device ---- */

@@ -41,7 +41,7 @@ struct row {
 	[(p) + 1] = {before "_d2h_" after, unit, modes, min, max}
 
 #define NS     "ns", IN_BOTH, 0, 1e10
-#define RATE   "bytes_per_s", IN_BOTH, 1e6, 1e14
+#define RATE   "bytes_per_s", IN_BOTH, 1e8, 1e14
 #define FLOPS  "flops_per_s", IN_BOTH, 1e9, 1e17
 #define SWITCH "off_or_on", IN_BOTH, 0, 1
 
@@ -51,15 +51,15 @@ static const struct row rows[CVB_SKU_PARAMS] = {
 	PATHS(CVB_SKU_KNEE_COST, "knee_cost", "ns_per_byte", 0, 1e3),
 	PATHS(CVB_SKU_TAIL, "tail", "bytes", 0, 0x1p40),
 	PATHS(CVB_SKU_TAIL_COST, "tail_cost", "ns_per_byte", -1, 1e3),
-	DIRS(CVB_SKU_PAGEABLE, "pageable", "bandwidth", "bytes_per_s", IN_BOTH, 1e6, 1e14),
-	DIRS(CVB_SKU_PCIE, "pcie", "bandwidth", "bytes_per_s", IN_OFF, 1e6, 1e14),
-	DIRS(CVB_SKU_STAGE, "stage", "bandwidth", "bytes_per_s", IN_ON, 1e6, 1e14),
-	DIRS(CVB_SKU_THREADS_MAX, "thread_contexts", "max", "bytes_per_s", IN_ON, 1e6, 1e14),
+	DIRS(CVB_SKU_PAGEABLE, "pageable", "bandwidth", "bytes_per_s", IN_BOTH, 1e8, 1e14),
+	DIRS(CVB_SKU_PCIE, "pcie", "bandwidth", "bytes_per_s", IN_OFF, 1e8, 1e14),
+	DIRS(CVB_SKU_STAGE, "stage", "bandwidth", "bytes_per_s", IN_ON, 1e8, 1e14),
+	DIRS(CVB_SKU_THREADS_MAX, "thread_contexts", "max", "bytes_per_s", IN_ON, 1e8, 1e14),
 	DIRS(CVB_SKU_THREADS_HALF, "thread_contexts", "half", "contexts", IN_ON, 0, 1e3),
-	DIRS(CVB_SKU_PROCESSES_MAX, "process_contexts", "max", "bytes_per_s", IN_ON, 1e6, 1e14),
+	DIRS(CVB_SKU_PROCESSES_MAX, "process_contexts", "max", "bytes_per_s", IN_ON, 1e8, 1e14),
 	DIRS(CVB_SKU_PROCESSES_HALF, "process_contexts", "half", "contexts", IN_ON, 0, 1e3),
-	[CVB_SKU_GCM] = {"gcm_bandwidth", "bytes_per_s", IN_ON, 1e6, 1e14},
-	[CVB_SKU_DUPLEX] = {"duplex_bandwidth", "bytes_per_s", IN_ON, 1e6, 1e14},
+	[CVB_SKU_GCM] = {"gcm_bandwidth", "bytes_per_s", IN_ON, 1e8, 1e14},
+	[CVB_SKU_DUPLEX] = {"duplex_bandwidth", "bytes_per_s", IN_ON, 1e8, 1e14},
 	[CVB_SKU_COPY_SUBMIT] = {"copy_submit", "ns", IN_OFF, 0, 1e9},
 	[CVB_SKU_PINNED_ALLOC] = {"pinned_alloc", NS},
 	[CVB_SKU_PINNED_ALLOC_COST] = {"pinned_alloc_cost", "ns_per_byte", IN_BOTH, 0, 1e3},

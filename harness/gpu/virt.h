@@ -63,6 +63,7 @@ CVB_MUST_CHECK int cvb_virt_open(struct cvb_gpu *gpu, const char *sku, bool cc,
 /* ---- time (virt_time.c) ---- */
 
 #define VIRT_PS_PER_NS UINT64_C(1000)
+#define VIRT_MAX_NS    UINT64_C(1000000000000000) /* that one thing may take: 11 days */
 
 enum virt_lane_state {
 	VIRT_READY,
@@ -263,9 +264,6 @@ struct virt_gemm {
 
 /* Elements first … first + count - 1 of the product, each the rounded sum of its k products. */
 void virt_gemm_read(const struct virt_gemm *g, size_t first, size_t count, void *out);
-
-double virt_decode(enum cvb_gpu_type type, const void *p, size_t i);
-void virt_encode(enum cvb_gpu_type type, void *p, size_t i, double v);
 
 /* ---- streams and work ---- */
 

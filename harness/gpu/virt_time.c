@@ -349,6 +349,7 @@ int virt_parallel(struct cvb_gpu *gpu, unsigned lanes, cvb_gpu_lane_fn *fn, void
 		  struct cvb_err *err)
 {
 	struct virt_world *w = virt_gpu_of(gpu)->world;
+	uint64_t last = 0;
 	int r;
 
 	pthread_mutex_lock(&w->lock);
@@ -370,16 +371,19 @@ int virt_parallel(struct cvb_gpu *gpu, unsigned lanes, cvb_gpu_lane_fn *fn, void
 
 		pthread_join(l->thread, NULL);
 		pthread_cond_destroy(&l->turn);
-		w->main.now = cvb_max(w->main.now, l->now);
+		last = cvb_max(last, l->now);
 		if (r == 0 && l->r < 0) {
 			r = l->r;
 			if (err)
 				*err = l->err;
 		}
 	}
+	pthread_mutex_lock(&w->lock);
+	w->main.now = cvb_max(w->main.now, last);
 	free(w->lanes);
 	w->lanes = NULL;
 	w->n_lanes = 0;
+	pthread_mutex_unlock(&w->lock);
 	return r;
 }
 
@@ -388,7 +392,7 @@ void virt_host_work(struct cvb_gpu *gpu, uint64_t ns)
 	struct virt_world *w = virt_gpu_of(gpu)->world;
 	struct virt_lane *lane = virt_enter(w);
 
-	lane->now += virt_noise(w, ns * VIRT_PS_PER_NS);
+	lane->now += virt_noise(w, cvb_min(ns, VIRT_MAX_NS) * VIRT_PS_PER_NS);
 	virt_leave(w);
 }
 

@@ -113,6 +113,9 @@ static int kernel_cost(const struct virt_gpu *g, const struct cvb_gpu_launch *l,
 	uint64_t bytes = traffic(l->kernel) * (uint64_t)l->bytes, move = 0;
 	int r = virt_param_ps(g, CVB_SKU_KERNEL_FLOOR, &ret->ps, err);
 
+	if (l->kernel == CVB_GPU_KERNEL_SPIN && l->ns > VIRT_MAX_NS)
+		return cvb_err_set(err, -EINVAL, "launch: a kernel of more than %llu ns",
+				   (unsigned long long)VIRT_MAX_NS);
 	ret->exclusive = bytes > 0;
 	if (r == 0 && bytes)
 		r = virt_memory_ps(g, bytes, &move, err);
@@ -176,8 +179,9 @@ static int gemm_cost(const struct virt_gpu *g, const struct cvb_gpu_gemm *gemm, 
 	unsigned __int128 ps = flops >> 80 ? flops / (uint64_t)per_s * UINT64_C(1000000000000)
 					   : flops * UINT64_C(1000000000000) / (uint64_t)per_s;
 
-	if (ps >> 62)
-		return cvb_err_set(err, -EINVAL, "gemm: it would take more than 50 days");
+	if (ps > VIRT_MAX_NS * VIRT_PS_PER_NS)
+		return cvb_err_set(err, -EINVAL, "gemm: it would take more than %llu ns",
+				   (unsigned long long)VIRT_MAX_NS);
 	ret->ps = virt_noise(g->world,
 			     cvb_max((uint64_t)ps, (uint64_t)(floor_ns * (double)VIRT_PS_PER_NS)));
 	ret->exclusive = true;

@@ -26,7 +26,7 @@ struct cvb_runner_opts {
 	const char *peer; /* see struct cvb_run */
 	const char *disk;
 	unsigned threads;   /* 0: one for each CPU we may run on */
-	uint64_t sample_ns; /* wanted sample length; 0: 20 ms */
+	uint64_t sample_ns; /* wanted sample length; 0: 20 ms.  A virtual clock's: 0.2 ms at most */
 };
 
 /* One metric of one case: what a sample has one value for. */
@@ -68,8 +68,9 @@ bool cvb_runner_deterministic(const struct cvb_runner *r);
 /*
  * Find, for each case, the number of iterations whose batch takes at least max(sample_ns, 2 ms,
  * 2000 clock ticks or readings of the clock), twice what a sample must last; crossed twice in a
- * row, so that one preemption does not shorten every sample. SELF_TIMED: nothing is run, iters are
- * all 1; such a benchmark warms up by itself (fio's ramp_ms).
+ * row, so that one preemption does not shorten every sample. Nothing is run, and iters
+ * are 1, for cases of at most one iteration on a virtual clock, and for SELF_TIMED: such a
+ * benchmark warms up by itself (fio's ramp_ms).
  */
 CVB_MUST_CHECK int cvb_runner_calibrate(struct cvb_runner *r, uint64_t *iters, struct cvb_err *err);
 

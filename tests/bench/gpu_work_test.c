@@ -247,8 +247,7 @@ static void an_unpublished_loader_is_left_out(void **state)
 	assert_non_null(strstr(gpu_left_out(&res, "loader", "parallel"),
 			       "thread_contexts_h2d_max is unknown"));
 	assert_between(gpu_get(&res, "bandwidth", "{'loader':'default'}"), 2.0e9, 3.2e9);
-	assert_untrusted("gpu.load", "fault:copy=40+/corrupt:emu:h100-tdx,cc=on",
-			 NULL);
+	assert_untrusted("gpu.load", "fault:copy=40+/corrupt:emu:h100-tdx,cc=on", NULL);
 }
 
 static void more_contexts_than_the_limit_are_left_out(void **state)

@@ -38,6 +38,8 @@ struct row {
 static const struct row rows[] = {
 	{"emu:h100-tdx,cc=off,clock=wall", .wall = true, .cc = false},
 	{"emu:h100-tdx,cc=on", .wall = true, .cc = true},
+	{"emu:h100-tdx,cc=off,clock=virtual", .wall = false, .cc = false},
+	{"emu:h100-tdx,cc=on,clock=virtual", .wall = false, .cc = true},
 	/* shims that change nothing */
 	{"trace:file=/dev/null:emu:h100-tdx", .wall = true, .cc = false},
 	{"fault:copy=1000000000/fail:trace:file=/dev/null:emu:h100-tdx,cc=on", .wall = true,

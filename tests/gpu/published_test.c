@@ -473,10 +473,10 @@ static void test_decode_step(void **state)
 	row("B2", "b200-tdx 181 kernels cc=on", 6358, step_us(true, false), "us", 0.10);
 	row("B2", "b200-tdx 181 kernels, on over off", 2.41,
 	    step_us(true, false) / step_us(false, false), "", 0.10);
-	row("B2", "b200-tdx graph of 181 kernels cc=off", 2500, step_us(false, true), "us", 0.05);
-	row("B2", "b200-tdx graph of 181 kernels cc=on", 2589, step_us(true, true), "us", 0.05);
+	row("B2", "b200-tdx graph of 181 kernels cc=off", 2500, step_us(false, true), "us", 0.02);
+	row("B2", "b200-tdx graph of 181 kernels cc=on", 2589, step_us(true, true), "us", 0.02);
 	row("B2", "b200-tdx graph of 181 kernels, on over off", 1.04,
-	    step_us(true, true) / step_us(false, true), "", 0.05);
+	    step_us(true, true) / step_us(false, true), "", 0.02);
 	end_table(6);
 }
 
