@@ -9,6 +9,7 @@
 #include "core/util.h"
 #include "gpu/device.h"
 #include "gpu/matrix.h"
+#include "gpu/probe.h"
 #include "measure/bench.h"
 
 #include <errno.h>
@@ -182,8 +183,8 @@ static int add_case(struct cvb_run *run, const struct side *side, size_t shape, 
 					       (json_int_t)sh->m, "n", (json_int_t)sh->n, "k",
 					       (json_int_t)sh->k, "type", type)
 				   : json_pack("{s:I,s:s}", "n", (json_int_t)sh->n, "type", type),
-		.ops = 1,
-		.flops = 2.0 * sh->m * sh->n * sh->k,
+		.ops = cvb_probe_depth(run->gpu),
+		.flops = cvb_probe_depth(run->gpu) * 2.0 * sh->m * sh->n * sh->k,
 		.user = side->type * MAX_SHAPES + shape,
 	};
 
@@ -288,7 +289,7 @@ static int gemm_step(struct cvb_worker *worker, const struct cvb_case *c, uint64
 	int r = 0;
 
 	side->next = c->user % MAX_SHAPES + 1;
-	for (uint64_t i = 0; r == 0 && i < iters; i++)
+	for (uint64_t i = 0; r == 0 && i < iters * cvb_probe_depth(worker->run->gpu); i++)
 		r = cvb_gpu_gemm_async(s->stream, &g, &err);
 	/* also after an error: nothing may be in flight when step returns */
 	int synced = cvb_gpu_sync(s->stream, r < 0 ? NULL : &err);

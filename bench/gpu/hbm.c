@@ -207,8 +207,8 @@ static int hbm_setup(struct cvb_run *run, struct cvb_err *err)
 	for (int op = 0; r == 0 && op < OPS; op++) {
 		struct cvb_case c = {
 			.metrics = 1,
-			.bytes = traffic[op] * (double)bytes,
-			.ops = 1,
+			.bytes = cvb_probe_depth(run->gpu) * traffic[op] * (double)bytes,
+			.ops = cvb_probe_depth(run->gpu),
 			.user = (uint64_t)op,
 		};
 
@@ -241,7 +241,7 @@ static int hbm_step(struct cvb_worker *worker, const struct cvb_case *c, uint64_
 	int r = 0;
 
 	s->unchecked = (int)c->user;
-	for (uint64_t i = 0; r == 0 && i < iters; i++)
+	for (uint64_t i = 0; r == 0 && i < iters * cvb_probe_depth(worker->run->gpu); i++)
 		r = submit(s, (enum op)c->user, &err);
 	r = wait_for(s, r, &err);
 	return r < 0 ? cvb_dev_failed(worker->run, r, &err) : 0;

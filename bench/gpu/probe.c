@@ -24,3 +24,8 @@ int cvb_probe_case(struct cvb_run *run, const struct cvb_case *c, cvb_probe_fn *
 		*err = why;
 	return r;
 }
+
+unsigned cvb_probe_depth(const struct cvb_gpu *gpu)
+{
+	return cvb_gpu_is_deterministic(gpu) ? 64 : 1;
+}

@@ -18,4 +18,11 @@ typedef int cvb_probe_fn(struct cvb_run *run, uint64_t user, struct cvb_err *err
 CVB_MUST_CHECK int cvb_probe_case(struct cvb_run *run, const struct cvb_case *c, cvb_probe_fn *fn,
 				  struct cvb_dev_bad *bad, struct cvb_err *err);
 
+/*
+ * How many operations one iteration submits before its wait.  Batches on a virtual clock are short,
+ * as longer ones would say the same, except of a queue that is kept full: there the wait at the end
+ * of a batch would count.
+ */
+unsigned cvb_probe_depth(const struct cvb_gpu *gpu);
+
 #endif
