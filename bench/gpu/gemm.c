@@ -1,37 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gpu.gemm: rate of square matrix products in device memory.
+ * gpu.gemm: rate of matrix products in device memory, by number format and shape.
  *
  * All the products of a batch are submitted, then one sync: the queue is never empty, so that
  * submission is hidden as long as a product takes longer than that.
- *
- * The operands repeat a tile of random numbers that the host has, too; verify fetches sampled
- * elements of the result and computes them again.
  */
 #include "core/opt.h"
 #include "core/util.h"
-#include "gpu/gpu.h"
+#include "gpu/device.h"
+#include "gpu/matrix.h"
+#include "gpu/probe.h"
 #include "measure/bench.h"
 
 #include <errno.h>
-#include <float.h>
-#include <inttypes.h>
-#include <math.h>
 #include <string.h>
 
 enum {
-	BOTH = 2, /* index of "both" in the choices below */
-	SAMPLES = 64,
-	TILE = 262139, /* numbers; a prime, so that the rows of a matrix differ */
+	TYPE_BOTH, /* indices into type_words */
+	TYPE_ALL,
+	TYPE_FIRST,
+	SHAPE_SQUARE = 0,
+	SHAPE_TRANSFORMER,
+	SHAPE_ALL,
+	MAX_SHAPES = 4,
+	SEED_A = 1,
+	SEED_B = 2,
 };
 
 struct gemm_conf {
-	uint64_t n;
-	int type;
+	uint64_t n, tokens, hidden, ffn;
+	int type, shape;
 };
 
-static const enum cvb_gpu_type types[] = {CVB_GPU_FP32, CVB_GPU_FP64};
-static const char *const type_words[] = {"fp32", "fp64", "both", NULL};
+static const char *const type_words[] = {"both", "all",	 "fp64", "fp32", "tf32",
+					 "bf16", "fp16", "fp8",	 "int8", NULL};
+static const char *const shape_words[] = {"square", "transformer", "all", NULL};
 
 #define OPT(field) .offset = offsetof(struct gemm_conf, field)
 
@@ -42,278 +45,270 @@ static const struct cvb_opt gemm_opts[] = {
 	 .min = 1,
 	 .max = 65536,
 	 .def = "1024",
-	 .help = "rows and columns of the three matrices"},
+	 .help = "rows and columns of the three square matrices"},
 	{.name = "type",
 	 .type = CVB_OPT_CHOICE,
 	 OPT(type),
-	 .def = "both",
+	 .def = "all",
 	 .choices = type_words,
-	 .help = "number format"},
+	 .help = "number format; both: fp32 and fp64; all: every one that the device has"},
+	{.name = "shape",
+	 .type = CVB_OPT_CHOICE,
+	 OPT(shape),
+	 .def = "square",
+	 .choices = shape_words,
+	 .help = "square, or the products of one transformer layer"},
+	{.name = "tokens",
+	 .type = CVB_OPT_U64,
+	 OPT(tokens),
+	 .min = 1,
+	 .max = 65536,
+	 .def = "512",
+	 .help = "rows of the transformer's products"},
+	{.name = "hidden",
+	 .type = CVB_OPT_U64,
+	 OPT(hidden),
+	 .min = 1,
+	 .max = 65536,
+	 .def = "4096",
+	 .help = "width of the transformer's layer"},
+	{.name = "ffn",
+	 .type = CVB_OPT_U64,
+	 OPT(ffn),
+	 .min = 1,
+	 .max = 131072,
+	 .def = "14336",
+	 .help = "width of its feed-forward network"},
 	CVB_OPT_END,
 };
 
 static const struct cvb_metric gemm_metrics[] = {
-	{"rate", CVB_FLOPS_PER_S, CVB_HIGHER_IS_BETTER, NULL, "2 n^3 / time of one product"},
+	{"rate", CVB_FLOPS_PER_S, CVB_HIGHER_IS_BETTER, NULL,
+	 "2 m n k / time of one product; the control: kernels keep 0.98 to 1.00 under CC"},
 	{.name = NULL},
 };
 
-/* One number format: its matrices in device memory, and the host's tiles and samples of them. */
+struct shape {
+	const char *name; /* NULL: square */
+	uint32_t m, n, k;
+};
+
+/* One number format: its matrices in device memory, large enough for every shape. */
 struct side {
-	struct cvb_gpu_gemm gemm;
-	struct cvb_gpu_buf *host_a, *host_b, *host_c;
-	size_t tile; /* numbers of a and b that repeat */
-	bool used;
-	bool unchecked; /* there are products that no check has seen */
-	bool checked;	/* one has been right */
+	enum cvb_gpu_type type;
+	struct cvb_gpu_buf *a, *b, *c;
+	size_t next; /* shape whose products no check has seen, plus one; 0: none */
+	bool used, checked;
 };
 
 struct gemm_state {
 	struct cvb_gpu_stream *stream;
-	struct side side[CVB_ARRAY_LEN(types)];
-	int bad; /* first negative errno of a check between batches */
-	struct cvb_err bad_err;
+	struct cvb_gpu_buf *scratch;
+	struct shape shape[MAX_SHAPES];
+	size_t n_shapes;
+	struct side side[CVB_GPU_TYPES];
+	struct cvb_dev_bad bad;
 };
 
-static uint64_t next_random(uint64_t *seed)
+static struct cvb_gpu_gemm product(const struct side *side, const struct shape *shape)
 {
-	uint64_t x = (*seed += UINT64_C(0x9e3779b97f4a7c15)); /* splitmix64 */
-
-	x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
-	return x ^ x >> 31;
+	return (struct cvb_gpu_gemm){
+		.type = side->type,
+		.m = shape->m,
+		.n = shape->n,
+		.k = shape->k,
+		.alpha = cvb_matrix_alpha(side->type, shape->k),
+		.a = side->a,
+		.b = side->b,
+		.c = side->c,
+	};
 }
 
-/* Uniform in [-1, 1). */
-static double next_value(uint64_t *seed)
+static void choose_shapes(const struct gemm_conf *conf, struct gemm_state *s)
 {
-	return (double)(int64_t)next_random(seed) * 0x1p-63;
-}
+	uint32_t n = (uint32_t)conf->n, tokens = (uint32_t)conf->tokens;
+	uint32_t hidden = (uint32_t)conf->hidden, ffn = (uint32_t)conf->ffn;
 
-static void fill(struct cvb_gpu_buf *buf, enum cvb_gpu_type type, size_t n, uint64_t seed)
-{
-	float *f = cvb_gpu_buf_host(buf);
-	double *d = cvb_gpu_buf_host(buf);
-
-	for (size_t i = 0; i < n; i++) {
-		if (type == CVB_GPU_FP32)
-			f[i] = (float)next_value(&seed);
-		else
-			d[i] = next_value(&seed);
+	if (conf->shape != SHAPE_TRANSFORMER)
+		s->shape[s->n_shapes++] = (struct shape){NULL, n, n, n};
+	if (conf->shape != SHAPE_SQUARE) {
+		s->shape[s->n_shapes++] = (struct shape){"attention", tokens, hidden, hidden};
+		s->shape[s->n_shapes++] = (struct shape){"up", tokens, ffn, hidden};
+		s->shape[s->n_shapes++] = (struct shape){"down", tokens, hidden, ffn};
 	}
 }
 
-static double element(const struct cvb_gpu_buf *buf, enum cvb_gpu_type type, size_t i)
+static bool wanted(const struct gemm_conf *conf, enum cvb_gpu_type type)
 {
-	const float *f = cvb_gpu_buf_host(buf);
-	const double *d = cvb_gpu_buf_host(buf);
-
-	return type == CVB_GPU_FP32 ? (double)f[i] : d[i];
+	if (conf->type == TYPE_BOTH)
+		return type == CVB_GPU_FP64 || type == CVB_GPU_FP32;
+	return conf->type == TYPE_ALL || !strcmp(type_words[conf->type], cvb_gpu_type_text(type));
 }
 
-/* Every byte 0xff is a NaN, which no product leaves behind. */
-static int poison_c(struct gemm_state *s, struct side *side, struct cvb_err *err)
+static int alloc_side(struct cvb_run *run, struct side *side, struct cvb_err *err)
 {
-	int r = cvb_gpu_memset_async(s->stream, side->gemm.c, 0, 0xff,
-				     cvb_gpu_buf_bytes(side->gemm.c), err);
+	struct gemm_state *s = run->state;
+	size_t elem = cvb_gpu_type_bytes(side->type), a = 0, b = 0, c = 0;
+	int r;
 
-	return r < 0 ? r : cvb_gpu_sync(s->stream, err);
-}
+	for (size_t i = 0; i < s->n_shapes; i++) {
+		const struct shape *sh = &s->shape[i];
 
-/* The tile into device memory, over and over. */
-static int repeat(struct cvb_gpu_stream *stream, struct cvb_gpu_buf *dst, struct cvb_gpu_buf *tile,
-		  struct cvb_err *err)
-{
-	size_t have = cvb_gpu_buf_bytes(tile), want = cvb_gpu_buf_bytes(dst);
-	int r = cvb_gpu_copy_async(stream, dst, 0, tile, 0, have, err);
-
-	while (r == 0 && have < want) {
-		size_t n = cvb_min(have, want - have);
-
-		r = cvb_gpu_copy_async(stream, dst, have, dst, 0, n, err);
-		have += n;
+		a = cvb_max(a, (size_t)sh->m * sh->k);
+		b = cvb_max(b, (size_t)sh->k * sh->n);
+		c = cvb_max(c, (size_t)sh->m * sh->n);
 	}
+	r = cvb_gpu_alloc(run->gpu, CVB_GPU_DEVICE, a * elem, &side->a, err);
+	if (r == 0)
+		r = cvb_gpu_alloc(run->gpu, CVB_GPU_DEVICE, b * elem, &side->b, err);
+	if (r == 0)
+		r = cvb_gpu_alloc(run->gpu, CVB_GPU_DEVICE, c * elem, &side->c, err);
+	if (r == 0)
+		r = cvb_matrix_fill(run->gpu, s->stream, side->a, side->type, a, SEED_A, &s->bad,
+				    err);
+	if (r == 0)
+		r = cvb_matrix_fill(run->gpu, s->stream, side->b, side->type, b, SEED_B, &s->bad,
+				    err);
+	return r < 0 ? r : cvb_matrix_poison(s->stream, side->c, side->type, c, err);
+}
+
+static int add_case(struct cvb_run *run, const struct side *side, size_t shape, struct cvb_err *err)
+{
+	struct gemm_state *s = run->state;
+	const struct shape *sh = &s->shape[shape];
+	const char *type = cvb_gpu_type_text(side->type);
+	struct cvb_case c = {
+		.metrics = 1,
+		.params = sh->name ? json_pack("{s:s,s:I,s:I,s:I,s:s}", "shape", sh->name, "m",
+					       (json_int_t)sh->m, "n", (json_int_t)sh->n, "k",
+					       (json_int_t)sh->k, "type", type)
+				   : json_pack("{s:I,s:s}", "n", (json_int_t)sh->n, "type", type),
+		.ops = cvb_probe_depth(run->gpu),
+		.flops = cvb_probe_depth(run->gpu) * 2.0 * sh->m * sh->n * sh->k,
+		.user = side->type * MAX_SHAPES + shape,
+	};
+
+	return cvb_run_add_case(run, &c, err);
+}
+
+static int check_side(struct gemm_state *s, struct side *side, struct cvb_err *err)
+{
+	const struct shape *shape = &s->shape[side->next ? side->next - 1 : 0];
+	struct cvb_gpu_gemm g = product(side, shape);
+	int r = cvb_matrix_check(s->stream, s->scratch, &g, SEED_A, SEED_B, "gpu.gemm", err);
+
+	side->next = 0;
+	side->checked = side->checked || r == 0;
+	return r < 0 ? r
+		     : cvb_matrix_poison(s->stream, side->c, side->type, (size_t)g.m * g.n, err);
+}
+
+/* Allocate, fill, and one product untimed: it loads the library, or says that there is none. */
+static int side_setup(struct cvb_run *run, struct side *side, struct cvb_err *err)
+{
+	struct gemm_state *s = run->state;
+	int r = alloc_side(run, side, err);
+
+	if (r == 0) {
+		struct cvb_gpu_gemm g = product(side, &s->shape[0]);
+
+		r = cvb_gpu_gemm_async(s->stream, &g, err);
+	}
+	if (r == 0)
+		r = cvb_gpu_sync(s->stream, err);
+	if (r < 0)
+		return r;
+	side->used = true;
+	side->next = 1;
+	for (size_t i = 0; r >= 0 && i < s->n_shapes; i++)
+		r = add_case(run, side, i, err);
 	return r;
 }
 
-static int side_setup(struct cvb_run *run, struct side *side, enum cvb_gpu_type type,
-		      struct cvb_err *err)
+static int add_type(struct cvb_run *run, enum cvb_gpu_type type, struct cvb_err *err)
 {
 	const struct gemm_conf *conf = run->conf;
 	struct gemm_state *s = run->state;
-	size_t n = conf->n, elem = cvb_gpu_type_bytes(type), bytes = n * n * elem;
-	enum cvb_gpu_mem kind = cvb_gpu_caps(run->gpu)->flags & CVB_GPU_CAP_PINNED
-					? CVB_GPU_HOST_PINNED
-					: CVB_GPU_HOST_PAGEABLE;
-	struct cvb_gpu_gemm *g = &side->gemm;
-	struct cvb_gpu_buf **device[] = {&g->a, &g->b, &g->c};
-	struct cvb_gpu_buf **host[] = {&side->host_a, &side->host_b, &side->host_c};
-	int r = 0;
+	const char *name = cvb_gpu_type_text(type);
 
-	side->tile = cvb_min(n * n, (size_t)TILE);
-	side->used = true;
-	g->type = type;
-	g->m = g->n = g->k = (uint32_t)n;
-	g->alpha = 1;
-	for (size_t i = 0; r == 0 && i < CVB_ARRAY_LEN(device); i++) {
-		r = cvb_gpu_alloc(run->gpu, CVB_GPU_DEVICE, bytes, device[i], err);
-		if (r == 0)
-			r = cvb_gpu_alloc(run->gpu, kind, (i < 2 ? side->tile : SAMPLES) * elem,
-					  host[i], err);
+	if (!wanted(conf, type))
+		return 0;
+	if (cvb_gpu_caps(run->gpu)->gemm_types >> type & 1) {
+		s->side[type].type = type;
+		return side_setup(run, &s->side[type], err);
 	}
-	for (size_t i = 0; r == 0 && i < 2; i++) {
-		fill(*host[i], type, side->tile, /* seed= */ i + 1);
-		r = repeat(s->stream, *device[i], *host[i], err);
-	}
-	if (r == 0)
-		r = poison_c(s, side, err);
-	/* once, untimed: loads the library, or says that there is none */
-	if (r == 0)
-		r = cvb_gpu_gemm_async(s->stream, g, err);
-	if (r == 0)
-		r = cvb_gpu_sync(s->stream, err);
-	return r < 0 ? r : poison_c(s, side, err);
+	if (conf->type >= TYPE_FIRST)
+		return cvb_err_set(err, -EOPNOTSUPP,
+				   "this GPU has no %s products, or their rate is "
+				   "not known",
+				   name);
+	cvb_run_leave_out(run, json_pack("{s:s}", "type", name),
+			  "this GPU has no %s products, or their rate is not known", name);
+	return 0;
 }
 
 static int gemm_setup(struct cvb_run *run, struct cvb_err *err)
 {
-	const struct gemm_conf *conf = run->conf;
 	struct gemm_state *s = calloc(1, sizeof(*s));
 
 	if (!s)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	run->state = s;
+	choose_shapes(run->conf, s);
 	int r = cvb_gpu_stream_new(run->gpu, &s->stream, err);
 
-	for (size_t i = 0; r >= 0 && i < CVB_ARRAY_LEN(types); i++) {
-		if (conf->type != BOTH && (size_t)conf->type != i)
-			continue;
-		r = side_setup(run, &s->side[i], types[i], err);
-		if (r < 0)
-			break;
-		struct cvb_case c = {
-			.metrics = 1,
-			.params = json_pack("{s:I,s:s}", "n", (json_int_t)conf->n, "type",
-					    type_words[i]),
-			.ops = 1,
-			.flops = 2.0 * (double)conf->n * (double)conf->n * (double)conf->n,
-			.user = i,
-		};
-
-		r = cvb_run_add_case(run, &c, err);
-	}
+	if (r == 0)
+		r = cvb_gpu_alloc(run->gpu, cvb_matrix_host(run->gpu), CVB_MATRIX_SAMPLES * 8,
+				  &s->scratch, err);
+	for (unsigned t = 0; r >= 0 && t < CVB_GPU_TYPES; t++)
+		r = add_type(run, (enum cvb_gpu_type)t, err);
 	return r < 0 ? r : 0;
 }
 
-/*
- * One element against its dot product in long double.  The classic bound of a sum of n products in
- * any order is n u / (1 - n u) times the sum of their magnitudes, u = eps / 2; n eps is twice that.
- */
-static int verify_element(const struct side *side, size_t row, size_t col, double got,
-			  struct cvb_err *err)
-{
-	enum cvb_gpu_type type = side->gemm.type;
-	size_t n = side->gemm.n;
-	double eps = type == CVB_GPU_FP32 ? (double)FLT_EPSILON : DBL_EPSILON;
-	long double want = 0, magnitude = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		long double p =
-			(long double)element(side->host_a, type, (row * n + i) % side->tile) *
-			(long double)element(side->host_b, type, (i * n + col) % side->tile);
-
-		want += p;
-		magnitude += fabsl(p);
-	}
-	double error = (double)fabsl((long double)got - want);
-	double bound = (double)n * eps * (double)magnitude;
-
-	if (error <= bound) /* false for a NaN */
-		return 0;
-	return cvb_err_set(
-		err, -EBADMSG,
-		"gpu.gemm %s: element (%zu, %zu) is %.17g instead of %.17g; the bound is "
-		"%.3g",
-		cvb_gpu_type_text(type), row, col, got, (double)want, bound);
-}
-
-static int verify_side(struct gemm_state *s, struct side *side, struct cvb_err *err)
-{
-	enum cvb_gpu_type type = side->gemm.type;
-	size_t n = side->gemm.n, elem = cvb_gpu_type_bytes(type), at[SAMPLES];
-	uint64_t seed = 42;
-	int r = 0;
-
-	side->unchecked = false;
-
-	for (size_t i = 0; r == 0 && i < SAMPLES; i++) {
-		/* the last element too: a product that stops early misses it */
-		at[i] = i ? next_random(&seed) % (n * n) : n * n - 1;
-		r = cvb_gpu_copy_async(s->stream, side->host_c, i * elem, side->gemm.c,
-				       at[i] * elem, elem, err);
-	}
-	/* also after an error: nothing may be in flight when verify returns */
-	int synced = cvb_gpu_sync(s->stream, r < 0 ? NULL : err);
-
-	r = r < 0 ? r : synced;
-	for (size_t i = 0; r == 0 && i < SAMPLES; i++)
-		r = verify_element(side, at[i] / n, at[i] % n, element(side->host_c, type, i), err);
-	if (r == 0)
-		side->checked = true;
-	return r < 0 ? r : poison_c(s, side, err);
-}
-
-/*
- * Not timed: check what the batch before left.  A later product would hide that this one was wrong.
- * What failed comes out of verify, which is the one to call a result untrusted.
- */
+/* Not timed: check what the batch before left.  A later product would hide that this one was
+ * wrong. */
 static int gemm_prepare(struct cvb_worker *worker, const struct cvb_case *c, uint64_t iters)
 {
 	struct gemm_state *s = worker->run->state;
+	struct cvb_err err = {0};
 
 	(void)c;
 	(void)iters;
-	for (size_t i = 0; i < CVB_ARRAY_LEN(s->side) && s->bad == 0; i++)
-		if (s->side[i].unchecked)
-			s->bad = verify_side(s, &s->side[i], &s->bad_err);
+	for (size_t i = 0; i < CVB_GPU_TYPES && s->bad.r == 0; i++)
+		if (s->side[i].next)
+			cvb_dev_keep(&s->bad, check_side(s, &s->side[i], &err), &err);
 	return 0;
 }
 
 static int gemm_step(struct cvb_worker *worker, const struct cvb_case *c, uint64_t iters)
 {
 	struct gemm_state *s = worker->run->state;
+	struct side *side = &s->side[c->user / MAX_SHAPES];
+	struct cvb_gpu_gemm g = product(side, &s->shape[c->user % MAX_SHAPES]);
 	struct cvb_err err = {0};
 	int r = 0;
 
-	s->side[c->user].unchecked = true;
-	for (uint64_t i = 0; r == 0 && i < iters; i++)
-		r = cvb_gpu_gemm_async(s->stream, &s->side[c->user].gemm, &err);
+	side->next = c->user % MAX_SHAPES + 1;
+	for (uint64_t i = 0; r == 0 && i < iters * cvb_probe_depth(worker->run->gpu); i++)
+		r = cvb_gpu_gemm_async(s->stream, &g, &err);
 	/* also after an error: nothing may be in flight when step returns */
 	int synced = cvb_gpu_sync(s->stream, r < 0 ? NULL : &err);
 
 	r = r < 0 ? r : synced;
-	if (r < 0) {
-		/* step hands up a bare errno: the reason goes with the result */
-		char text[CVB_ERR_MSG_BYTES];
-
-		cvb_err_text(&err, text, sizeof(text));
-		cvb_run_note(worker->run, "%s", text);
-	}
-	return r;
+	return r < 0 ? cvb_dev_failed(worker->run, r, &err) : 0;
 }
 
 static int gemm_verify(struct cvb_run *run, struct cvb_err *err)
 {
 	struct gemm_state *s = run->state;
-	int r = s->bad;
+	int r = cvb_dev_kept(&s->bad, err);
 
-	if (r < 0 && err)
-		*err = s->bad_err;
-	for (size_t i = 0; i < CVB_ARRAY_LEN(s->side) && r == 0; i++) {
+	for (size_t i = 0; i < CVB_GPU_TYPES && r == 0; i++) {
 		struct side *side = &s->side[i];
 
-		/* a side without any product is looked at too, and found to be NaN */
-		if (side->used && (side->unchecked || !side->checked))
-			r = verify_side(s, side, err);
+		/* one without any product is looked at too, and found to be NaN */
+		if (side->used && (side->next || !side->checked))
+			r = check_side(s, side, err);
 	}
 	return r;
 }
@@ -325,16 +320,12 @@ static void gemm_done(struct cvb_run *run)
 	if (!s)
 		return;
 	cvb_gpu_stream_free(s->stream);
-	for (size_t i = 0; i < CVB_ARRAY_LEN(s->side); i++) {
-		struct side *side = &s->side[i];
-
-		cvb_gpu_free(side->gemm.a);
-		cvb_gpu_free(side->gemm.b);
-		cvb_gpu_free(side->gemm.c);
-		cvb_gpu_free(side->host_a);
-		cvb_gpu_free(side->host_b);
-		cvb_gpu_free(side->host_c);
+	for (size_t i = 0; i < CVB_GPU_TYPES; i++) {
+		cvb_gpu_free(s->side[i].a);
+		cvb_gpu_free(s->side[i].b);
+		cvb_gpu_free(s->side[i].c);
 	}
+	cvb_gpu_free(s->scratch);
 	free(s);
 	run->state = NULL;
 }
@@ -343,14 +334,14 @@ static const struct cvb_bench gpu_gemm = {
 	.abi = CVB_BENCH_ABI,
 	.struct_size = sizeof(struct cvb_bench),
 	.name = "gpu.gemm",
-	.summary = "square matrix products in device memory",
+	.summary = "matrix products in device memory, by number format and shape",
 	.doc = "gpu.gemm.md",
 	.flags = CVB_BENCH_NEEDS_GPU | CVB_BENCH_ONE_WORKER,
 	.mode = CVB_MODE_BATCH,
 	.opts = gemm_opts,
 	.conf_size = sizeof(struct gemm_conf),
 	.metrics = gemm_metrics,
-	.params = (const char *const[]){"n", "type", NULL},
+	.params = (const char *const[]){"shape", "m", "n", "k", "type", NULL},
 	.setup = gemm_setup,
 	.prepare = gemm_prepare,
 	.step = gemm_step,

@@ -413,7 +413,9 @@ static int read_row(const struct cvb_model_reader *r, struct cvb_slot_arm *a,
 		return e;
 	/* below 0 the runner says that it does not know */
 	row->steal_ratio = steal >= 0 ? steal : NAN;
-	if (clocks_disagree(duration_ns, host_ns))
+	if (a->deterministic)
+		row->disturbed = CVB_UNDISTURBED; /* a virtual clock does not feel the host */
+	else if (clocks_disagree(duration_ns, host_ns))
 		row->disturbed = CVB_DISTURBED_CLOCK;
 	else if (throttles)
 		row->disturbed = CVB_DISTURBED_THROTTLE;
