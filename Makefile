@@ -137,11 +137,13 @@ certify:
 install: $(B)/cvmbench
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/cvmbench/profiles \
 		$(DESTDIR)$(PREFIX)/share/cvmbench/plots $(DESTDIR)$(PREFIX)/share/cvmbench/scripts \
-		$(DESTDIR)$(PREFIX)/share/cvmbench/profiles/workload $(DESTDIR)$(PREFIX)/share/man/man1
+		$(DESTDIR)$(PREFIX)/share/cvmbench/profiles/workload \
+		$(DESTDIR)$(PREFIX)/share/cvmbench/profiles/gpu $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 755 $(B)/cvmbench $(DESTDIR)$(PREFIX)/bin/cvmbench
 	install -m 644 $(wildcard profiles/*.ini) $(DESTDIR)$(PREFIX)/share/cvmbench/profiles/
 	install -m 644 $(wildcard profiles/workload/*.ini) \
 		$(DESTDIR)$(PREFIX)/share/cvmbench/profiles/workload/
+	install -m 644 $(wildcard profiles/gpu/*.ini) $(DESTDIR)$(PREFIX)/share/cvmbench/profiles/gpu/
 	install -m 644 $(wildcard plots/*.gp) $(DESTDIR)$(PREFIX)/share/cvmbench/plots/
 	install -m 755 scripts/setup scripts/guest scripts/guest-init \
 		$(DESTDIR)$(PREFIX)/share/cvmbench/scripts/

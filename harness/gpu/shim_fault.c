@@ -209,7 +209,8 @@ static int change_device(struct cvb_gpu_stream *stream, struct cvb_gpu_buf *buf,
 			 struct cvb_err *err)
 {
 	struct cvb_gpu_buf *byte;
-	int r = cvb_gpu_alloc_in(stream->context, CVB_GPU_HOST_PAGEABLE, 1, &byte, err);
+	/* pinned: of some models nothing is known about pageable memory */
+	int r = cvb_gpu_alloc_in(stream->context, CVB_GPU_HOST_PINNED, 1, &byte, err);
 
 	if (r < 0)
 		return r;
