@@ -5,6 +5,7 @@
 #   make                     build/cvmbench
 #   make CC=clang            with clang
 #   make SAN=address,undefined   with sanitizers, in build-address-undefined/
+#   make CUDA=no             without the backend for NVIDIA GPUs (CUDA=/path: that toolkit)
 #   make install PREFIX=/usr DESTDIR=/tmp/x
 
 VERSION := 0.1.0
@@ -44,7 +45,7 @@ WARN := -Wall -Wextra -Werror -Wshadow -Wconversion -Wstrict-prototypes -Wmissin
 	-Wformat=2 -Wundef -Wwrite-strings -fno-common
 OPT ?= -O2 -g
 CFLAGS_ALL = -std=gnu17 -D_GNU_SOURCE -Iharness -Ibench -I$(B) $(OPT) $(WARN) -fvisibility=hidden \
-	-fstack-protector-strong -pthread $(PC_CFLAGS) \
+	-fstack-protector-strong -pthread $(PC_CFLAGS) $(CUDA_CFLAGS) \
 	-DCVB_DATADIR='"$(PREFIX)/share/cvmbench"' $(CFLAGS)
 LDFLAGS_ALL = -pthread $(LDFLAGS)
 LDLIBS_ALL = $(PC_LIBS) -lm -ldl $(LDLIBS)
@@ -53,9 +54,34 @@ CFLAGS_ALL += -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=al
 LDFLAGS_ALL += -fsanitize=$(SAN)
 endif
 
+# --- CUDA: headers make the backend, nvcc its kernels; nothing is linked ------------------------
+
+# CUDA=no leaves the backend out, CUDA=/path names a toolkit, NVCC=no leaves the kernels out
+CUDA ?= $(firstword $(wildcard /usr/local/cuda /usr/lib/cuda /opt/cuda) /usr)
+CUDA_INC := $(if $(filter no,$(CUDA)),,$(dir $(firstword $(wildcard $(CUDA)/include/cudaTypedefs.h))))
+ifeq ($(and $(CUDA_INC),$(wildcard $(CUDA_INC)cublasLt.h)),)
+CUDA_CFLAGS := -DCVB_CUDA=0 -DCVB_CUDA_KERNELS=0
+NVCC := no
+CUDA_NOTE := CUDA backend left out: $(if $(filter no,$(CUDA)),CUDA=no,no cudaTypedefs.h and cublasLt.h in $(CUDA)/include)
+else
+NVCC ?= $(firstword $(wildcard $(CUDA)/bin/nvcc) $(shell command -v nvcc) no)
+ifeq ($(NVCC),no)
+CUDA_CFLAGS := -DCVB_CUDA=1 -DCVB_CUDA_KERNELS=0 -isystem $(CUDA_INC)
+CUDA_NOTE := CUDA backend without kernels: no nvcc; launches, HBM rates, fp8 and int8 need it
+else
+CUDA_CFLAGS := -DCVB_CUDA=1 -DCVB_CUDA_KERNELS=1 -isystem $(CUDA_INC)
+endif
+endif
+CUDA_FATBIN := $(B)/harness/gpu/cuda_kernels.fatbin
+GENCODE := -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 \
+	-gencode arch=compute_100,code=sm_100 -gencode arch=compute_80,code=compute_80
+
 # --- sources: every .c under harness/ and bench/; adding a benchmark is adding a file -----------
 
 SRC := $(wildcard harness/*/*.c bench/*/*.c)
+ifneq ($(findstring -DCVB_CUDA=0,$(CUDA_CFLAGS)),)
+SRC := $(filter-out harness/gpu/cuda_%.c,$(SRC))
+endif
 OBJ := $(SRC:%.c=$(B)/%.o)
 MAIN := $(B)/harness/cli/main.o
 TEST_SRC := $(wildcard tests/*/*_test.c)
@@ -66,6 +92,7 @@ all: $(B)/cvmbench
 
 $(B)/cvmbench: $(OBJ)
 	@echo "  LINK  $@"
+	$(if $(CUDA_NOTE),@echo "  NOTE  $(CUDA_NOTE)")
 	@$(CC) $(LDFLAGS_ALL) -o $@ $(OBJ) $(LDLIBS_ALL)
 
 # A change of compiler or flags rebuilds everything.
@@ -85,6 +112,16 @@ $(B)/version.h: FORCE
 FORCE:
 
 $(B)/harness/machine/fingerprint.o: $(B)/version.h
+
+ifneq ($(NVCC),no)
+$(CUDA_FATBIN): harness/gpu/cuda_kernels.cu $(B)/flags
+	@mkdir -p $(@D)
+	@echo "  NVCC  $<"
+	@$(NVCC) -O3 -fatbin $(GENCODE) -o $@ $<
+
+$(B)/harness/gpu/cuda_kernel.o: $(CUDA_FATBIN)
+$(B)/harness/gpu/cuda_kernel.o: private CUDA_CFLAGS += -DCVB_CUDA_FATBIN='"$(CUDA_FATBIN)"'
+endif
 
 $(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
