@@ -140,6 +140,17 @@ $(B)/tests/%_test: tests/%_test.c $(OBJ) $(B)/flags
 	@$(CC) $(CFLAGS_ALL) -Itests -MMD -MP -MF $@.d $(LDFLAGS_ALL) -o $@ $< \
 		$(filter-out $(MAIN),$(OBJ)) -lcmocka $(LDLIBS_ALL)
 
+# A driver for tests of the CUDA backend: one library under the three names that are loaded.
+FAKE := $(B)/tests/gpu/fake
+FAKE_SRC := $(wildcard tests/gpu/fake/*.c)
+
+$(FAKE)/libcuda.so.1: $(FAKE_SRC) harness/gpu/emu_types.c tests/gpu/fake/fake.h $(B)/flags
+	@mkdir -p $(@D)
+	@echo "  FAKE  $@"
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -fPIC -shared -o $@ $(FAKE_SRC) harness/gpu/emu_types.c -lm
+	@ln -sf libcuda.so.1 $(@D)/libnvidia-ml.so.1
+	@ln -sf libcuda.so.1 $(@D)/libcublasLt.so.13
+
 # The statistics engine against simulated machines; one program of several files.
 SIM_SRC := $(wildcard tests/sim/*.c)
 
@@ -150,7 +161,7 @@ $(B)/tests/sim/check_stats: $(SIM_SRC) tests/sim/sim.h $(OBJ) $(B)/flags
 		$(filter-out $(MAIN),$(OBJ)) $(LDLIBS_ALL)
 
 .PHONY: tests
-tests: $(TEST_BIN) $(B)/tests/sim/check_stats
+tests: $(TEST_BIN) $(B)/tests/sim/check_stats $(if $(filter -DCVB_CUDA=1,$(CUDA_CFLAGS)),$(FAKE)/libcuda.so.1)
 
 .PHONY: test
 test:
