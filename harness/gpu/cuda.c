@@ -88,23 +88,25 @@ static int read_facts(struct cuda_device *d, struct cvb_err *err)
 }
 
 /* Does another device reach this one's memory? */
-static bool has_peer(const struct cuda_device *d)
+static int find_peer(const struct cuda_device *d, int *ret_can, struct cvb_err *err)
 {
-	int n = 0, can = 0;
+	int n = 0, r = CU(err, device_count, &n);
 
-	if (cuda.device_count(&n) != CUDA_SUCCESS)
-		return false;
-	for (int i = 0; i < n && !can; i++) {
+	*ret_can = 0;
+	for (int i = 0; r == 0 && i < n && !*ret_can; i++) {
 		CUdevice other;
 
-		if (i != d->ordinal && cuda.device_get(&other, i) == CUDA_SUCCESS &&
-		    cuda.peer_can(&can, d->dev, other) != CUDA_SUCCESS)
-			can = 0;
+		if (i == d->ordinal)
+			continue;
+		r = CU(err, device_get, &other, i);
+		if (r == 0)
+			r = CU(err, peer_can, ret_can, d->dev, other);
 	}
-	return can != 0;
+	return r;
 }
 
-static void fill_caps(const struct cuda_device *d, enum cvb_gpu_tri cc, struct cvb_gpu_caps *caps)
+static void fill_caps(const struct cuda_device *d, enum cvb_gpu_tri cc, bool has_peer,
+		      struct cvb_gpu_caps *caps)
 {
 	*caps = (struct cvb_gpu_caps){
 		/* processes of their own: not by this backend */
@@ -125,7 +127,7 @@ static void fill_caps(const struct cuda_device *d, enum cvb_gpu_tri cc, struct c
 		caps->flags |= CVB_GPU_CAP_MANAGED;
 	if (cuda_has_kernels())
 		caps->flags |= CVB_GPU_CAP_LAUNCH;
-	if (has_peer(d))
+	if (has_peer)
 		caps->flags |= CVB_GPU_CAP_PEER;
 }
 
@@ -133,12 +135,14 @@ int cuda_device_new(struct cvb_gpu *gpu, int ordinal, struct cvb_err *err)
 {
 	struct cuda_device *d = calloc(1, sizeof(*d));
 	struct cvb_gpu_cc cc;
-	int r;
+	int has_peer, r;
 
 	if (!d)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	d->ordinal = ordinal;
 	r = read_facts(d, err);
+	if (r == 0)
+		r = find_peer(d, &has_peer, err);
 	if (r < 0) {
 		free(d);
 		return r;
@@ -158,7 +162,7 @@ int cuda_device_new(struct cvb_gpu *gpu, int ordinal, struct cvb_err *err)
 	gpu->clock = &cvb_clock_host;
 	gpu->emulated = false;
 	gpu->deterministic = false;
-	fill_caps(d, cc.feature, &gpu->caps);
+	fill_caps(d, cc.feature, has_peer != 0, &gpu->caps);
 	return 0;
 }
 

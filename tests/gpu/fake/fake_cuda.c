@@ -89,6 +89,8 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
+/* What frees does so also when it is to fail, as the driver does. */
+
 /* ---- devices and contexts ---- */
 
 struct ctx {
@@ -226,11 +228,11 @@ FAKE_API CUresult cuDevicePrimaryCtxRetain(CUcontext *ret, CUdevice device)
 
 FAKE_API CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
 {
-	CALL("cuDevicePrimaryCtxRelease_v2");
 	if (!primary[device].refs)
 		return CUDA_ERROR_INVALID_CONTEXT;
 	primary[device].refs--;
 	fake_count(-1);
+	CALL("cuDevicePrimaryCtxRelease_v2");
 	return CUDA_SUCCESS;
 }
 
@@ -250,10 +252,10 @@ FAKE_API CUresult cuCtxCreate_v2(CUcontext *ret, unsigned flags, CUdevice device
 
 FAKE_API CUresult cuCtxDestroy_v2(CUcontext ctx)
 {
-	CALL("cuCtxDestroy_v2");
 	if (current == (struct ctx *)ctx)
 		current = NULL;
 	unmake(ctx);
+	CALL("cuCtxDestroy_v2");
 	return CUDA_SUCCESS;
 }
 
@@ -358,8 +360,10 @@ FAKE_API CUresult cuMemAlloc_v2(CUdeviceptr *ret, size_t bytes)
 
 FAKE_API CUresult cuMemFree_v2(CUdeviceptr p)
 {
+	CUresult r = buffer_free((void *)p);
+
 	CALL("cuMemFree_v2");
-	return buffer_free((void *)p);
+	return r;
 }
 
 FAKE_API CUresult cuMemAllocManaged(CUdeviceptr *ret, size_t bytes, unsigned flags)
@@ -378,8 +382,10 @@ FAKE_API CUresult cuMemHostAlloc(void **ret, size_t bytes, unsigned flags)
 
 FAKE_API CUresult cuMemFreeHost(void *p)
 {
+	CUresult r = buffer_free(p);
+
 	CALL("cuMemFreeHost");
-	return buffer_free(p);
+	return r;
 }
 
 /* ---- streams ---- */
@@ -491,7 +497,6 @@ FAKE_API CUresult cuStreamCreate(CUstream *ret, unsigned flags)
 
 FAKE_API CUresult cuStreamDestroy_v2(CUstream stream)
 {
-	CALL("cuStreamDestroy_v2");
 	struct stream *s = (struct stream *)stream, **at;
 
 	pthread_mutex_lock(&lock);
@@ -503,6 +508,7 @@ FAKE_API CUresult cuStreamDestroy_v2(CUstream stream)
 	pthread_mutex_unlock(&lock);
 	pthread_join(s->thread, NULL);
 	unmake(s);
+	CALL("cuStreamDestroy_v2");
 	return CUDA_SUCCESS;
 }
 
@@ -675,11 +681,11 @@ FAKE_API CUresult cuEventCreate(CUevent *ret, unsigned flags)
 
 FAKE_API CUresult cuEventDestroy_v2(CUevent event)
 {
-	CALL("cuEventDestroy_v2");
 	pthread_mutex_lock(&lock);
 	event_drop((struct event *)event);
 	pthread_mutex_unlock(&lock);
 	fake_count(-1);
+	CALL("cuEventDestroy_v2");
 	return CUDA_SUCCESS;
 }
 
