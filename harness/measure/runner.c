@@ -433,6 +433,11 @@ unsigned cvb_runner_workers(const struct cvb_runner *r)
 	return r->run.workers;
 }
 
+json_t *cvb_runner_gpu(const struct cvb_runner *r)
+{
+	return r->run.gpu ? cvb_gpu_describe(r->run.gpu) : NULL;
+}
+
 bool cvb_runner_emulated(const struct cvb_runner *r)
 {
 	return r->run.gpu && cvb_gpu_is_emulated(r->run.gpu);

@@ -922,7 +922,7 @@ static uint16_t bf16_of_fp8(uint8_t code)
 	memcpy(&bits, &f, sizeof(bits));
 	if ((code & 0x7f) == 0x7f)
 		bits = 0x7fc00000;
-	return (uint16_t)(bits >> 16 | (code & 0x80) << 8);
+	return (uint16_t)(bits >> 16 | (code & 0x80U) << 8);
 }
 
 static void k_fp8_to_bf16(const union arg *a)
