@@ -86,6 +86,7 @@ OBJ := $(SRC:%.c=$(B)/%.o)
 MAIN := $(B)/harness/cli/main.o
 TEST_SRC := $(wildcard tests/*/*_test.c)
 TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
+GPU_TESTS := $(addprefix $(B)/tests/gpu/,conformance_test work_test errors_test)
 
 .PHONY: all
 all: $(B)/cvmbench
@@ -209,6 +210,16 @@ docs-pictures: $(B)/tests/sim/check_stats
 check-reference: $(B)/cvmbench
 	@CVB="$(abspath $<)" ci/check-reference $(NAME)
 
+# The CUDA backend on this machine's NVIDIA GPU; exits with 4 where there is none.
+$(B)/tests/gpu/cuda_probe: tests/gpu/cuda_probe.c $(OBJ) $(B)/flags
+	@mkdir -p $(@D)
+	@echo "  PROBE $<"
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(filter-out $(MAIN),$(OBJ)) $(LDLIBS_ALL)
+
+.PHONY: check-gpu
+check-gpu: $(B)/cvmbench $(B)/tests/gpu/cuda_probe $(GPU_TESTS)
+	@CVB="$(abspath $<)" TESTS="$(abspath $(B)/tests/gpu)" ci/check-gpu
+
 # --- housekeeping ---------------------------------------------------------------------------------------
 
 .PHONY: lint format clean help
@@ -228,6 +239,7 @@ help:
 	@echo 'make test           install what is missing, run every test'
 	@echo 'make check-stats    error rates of the statistics engine, simulated (about two minutes)'
 	@echo 'make check-reference   the field'\''s tools and ours side by side [NAME=… TURNS=…]'
+	@echo 'make check-gpu      the CUDA backend on this machine'\''s NVIDIA GPU (eight minutes at most)'
 	@echo 'make lint           formatting, banned calls, shell scripts, commit subjects'
 	@echo 'make install PREFIX=/usr/local [DESTDIR=…]'
 	@echo 'make format         clang-format the tree'
