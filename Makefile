@@ -59,22 +59,26 @@ endif
 # CUDA=no leaves the backend out, CUDA=/path names a toolkit, NVCC=no leaves the kernels out
 CUDA ?= $(firstword $(wildcard /usr/local/cuda /usr/lib/cuda /opt/cuda) /usr)
 CUDA_INC := $(if $(filter no,$(CUDA)),,$(dir $(firstword $(wildcard $(CUDA)/include/cudaTypedefs.h))))
-ifeq ($(and $(CUDA_INC),$(wildcard $(CUDA_INC)cublasLt.h)),)
+CUDA_VERSION := $(if $(CUDA_INC),$(shell sed -n 's/^\#define CUDA_VERSION  *//p' $(CUDA_INC)cuda.h))
+ifeq ($(and $(CUDA_INC),$(wildcard $(CUDA_INC)cublasLt.h),$(filter-out 11% 120%,$(CUDA_VERSION))),)
 CUDA_CFLAGS := -DCVB_CUDA=0 -DCVB_CUDA_KERNELS=0
 NVCC := no
-CUDA_NOTE := CUDA backend left out: $(if $(filter no,$(CUDA)),CUDA=no,no cudaTypedefs.h and cublasLt.h in $(CUDA)/include)
+CUDA_NOTE := CUDA backend left out: $(if $(filter no,$(CUDA)),CUDA=no,no cudaTypedefs.h and cublasLt.h of CUDA 12.1 or newer in $(CUDA)/include)
 else
 NVCC ?= $(firstword $(wildcard $(CUDA)/bin/nvcc) $(shell command -v nvcc) no)
 ifeq ($(NVCC),no)
 CUDA_CFLAGS := -DCVB_CUDA=1 -DCVB_CUDA_KERNELS=0 -isystem $(CUDA_INC)
 CUDA_NOTE := CUDA backend without kernels: no nvcc; launches, HBM rates, fp8 and int8 need it
 else
-CUDA_CFLAGS := -DCVB_CUDA=1 -DCVB_CUDA_KERNELS=1 -isystem $(CUDA_INC)
+# those of the architectures that this nvcc knows; others run what the driver makes of the PTX
+CUDA_ARCHS := $(filter sm_80 sm_90 sm_100,$(shell $(NVCC) --list-gpu-code 2>/dev/null))
+CUDA_CFLAGS := -DCVB_CUDA=1 -DCVB_CUDA_KERNELS=1 -isystem $(CUDA_INC) \
+	-DCVB_CUDA_ARCHS='"$(CUDA_ARCHS) ptx"'
 endif
 endif
 CUDA_FATBIN := $(B)/harness/gpu/cuda_kernels.fatbin
-GENCODE := -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 \
-	-gencode arch=compute_100,code=sm_100 -gencode arch=compute_80,code=compute_80
+GENCODE = $(foreach a,$(CUDA_ARCHS:sm_%=%),-gencode arch=compute_$(a),code=sm_$(a)) \
+	-gencode arch=compute_80,code=compute_80
 
 # --- sources: every .c under harness/ and bench/; adding a benchmark is adding a file -----------
 

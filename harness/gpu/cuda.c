@@ -28,6 +28,10 @@ static int cuda_spec_check(const char *args, struct cvb_err *err)
 
 #include <hwloc.h>
 
+#if !CVB_CUDA_KERNELS
+#define CVB_CUDA_ARCHS "none"
+#endif
+
 /* ---- device ---- */
 
 /* The NUMA node of the memory next to a PCI device, -1 if hwloc does not know. */
@@ -217,8 +221,7 @@ static json_t *describe_device(const struct cuda_device *d)
 {
 	json_t *doc = json_pack("{s:s,s:s,s:i,s:I,s:s,s:o}", "name", d->name, "pci", d->bus_id,
 				"sms", d->sms, "memory_bytes", (json_int_t)d->memory_bytes,
-				"kernels", cuda_has_kernels() ? "sm_80 sm_90 sm_100 ptx" : "none",
-				"bars", describe_bars(d));
+				"kernels", CVB_CUDA_ARCHS, "bars", describe_bars(d));
 	char capability[24];
 
 	snprintf(capability, sizeof(capability), "%d.%d", d->major, d->minor);

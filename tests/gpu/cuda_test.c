@@ -392,9 +392,35 @@ static void test_left_out(void **state)
 
 	(void)state;
 	assert_int_equal(cvb_gpu_open("cuda", &gpu, &err), CVB_CUDA ? 0 : -EOPNOTSUPP);
-	cvb_err_text(&err, text, sizeof(text));
-	if (!CVB_CUDA)
+	if (!CVB_CUDA) {
+		cvb_err_text(&err, text, sizeof(text));
 		assert_non_null(strstr(text, "this build has no CUDA backend"));
+		return;
+	}
+	/* without nvcc there are no kernels, and all else */
+	struct fixture f = {.gpu = gpu};
+
+	assert_int_equal(cvb_gpu_stream_new(gpu, &f.stream, &f.err), 0);
+	assert_false(cvb_gpu_caps(gpu)->flags & CVB_GPU_CAP_LAUNCH);
+	copy(&f, alloc(&f, CVB_GPU_DEVICE, 64), 0, alloc(&f, CVB_GPU_HOST_PINNED, 64), 0, 64);
+	const struct cvb_gpu_launch empty = {.kernel = CVB_GPU_KERNEL_EMPTY};
+	struct cvb_gpu_gemm g = {CVB_GPU_BF16,
+				 4,
+				 4,
+				 4,
+				 1,
+				 0,
+				 alloc(&f, CVB_GPU_DEVICE, 64),
+				 alloc(&f, CVB_GPU_DEVICE, 64),
+				 alloc(&f, CVB_GPU_DEVICE, 64)};
+
+	assert_int_equal(cvb_gpu_gemm_async(f.stream, &g, &f.err), 0);
+	sync_stream(&f);
+	g.type = CVB_GPU_INT8;
+	assert_int_equal(cvb_gpu_gemm_async(f.stream, &g, &f.err), -EOPNOTSUPP);
+	assert_int_equal(cvb_gpu_launch_async(f.stream, &empty, &f.err), -EOPNOTSUPP);
+	cvb_err_text(&f.err, text, sizeof(text));
+	assert_non_null(strstr(text, "there was no nvcc"));
 	cvb_gpu_close(gpu);
 }
 
