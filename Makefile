@@ -155,6 +155,8 @@ $(FAKE)/libcuda.so.1: $(FAKE_SRC) harness/gpu/emu_types.c tests/gpu/fake/fake.h 
 	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -fPIC -shared -o $@ $(FAKE_SRC) harness/gpu/emu_types.c -lm
 	@ln -sf libcuda.so.1 $(@D)/libnvidia-ml.so.1
 	@ln -sf libcuda.so.1 $(@D)/libcublasLt.so.13
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -DFAKE_OLD -fPIC -shared -o $(@D)/old.so $(FAKE_SRC) \
+		harness/gpu/emu_types.c -lm
 
 # The statistics engine against simulated machines; one program of several files.
 SIM_SRC := $(wildcard tests/sim/*.c)

@@ -154,7 +154,13 @@ with_driver() {
     rm -f lib/*
     # no library: what else this machine has of that name is not looked for
     for l in libnvidia-ml.so.1 libcublasLt.so{.13,.12,}; do echo text >"lib/$l"; done
-    for l in $links; do ln -sf "$fake/libcuda.so.1" "lib/$l"; done
+    for l in $links; do
+        case $l in
+        old) ln -sf "$fake/old.so" lib/libcuda.so.1 ;;
+        old-nvml) ln -sf "$fake/old.so" lib/libnvidia-ml.so.1 ;;
+        *) ln -sf "$fake/libcuda.so.1" "lib/$l" ;;
+        esac
+    done
     env LD_LIBRARY_PATH="$PWD/lib" FAKE_NVML="$root/tests/fixtures/nvml/$nvml.txt" \
         "$CVB" run "$@" -g cuda -n 1 --sample-ms 1 --json
 }
@@ -175,6 +181,15 @@ with_driver() {
         (.notes | any(contains("libnvidia-ml.so.1")))' <<<"$output"
     run -4 --separate-stderr with_driver "libcuda.so.1 libnvidia-ml.so.1" h100-cc-on gpu.gemm -s n=64
     jq -e '.benches[0] | .outcome == "unsupported" and (.reason | contains("libcublasLt.so.13"))' <<<"$output"
+}
+
+@test "a driver that is too old is told by what it lacks" {
+    run -4 --separate-stderr with_driver old h100-cc-on gpu.copy
+    jq -e '.benches[0].reason | contains("libcuda.so.1 has no cuGraphInstantiateWithFlags")' <<<"$output"
+    # an old NVML answers the older question
+    run -0 --separate-stderr with_driver "libcuda.so.1 old-nvml" h100-cc-on gpu.copy -s max_size=4KiB
+    jq -e '.benches[0].gpu.cc | .feature == "on" and .multi_gpu == "unknown" and
+        .source == "nvml ConfComputeState"' <<<"$output"
 }
 
 @test "an error of the driver is told with its call and its name" {

@@ -154,7 +154,8 @@ static void test_description(void **state)
 	bool real = f->row->nvml || f->row->hardware;
 
 	assert_int_equal(cvb_gpu_cc_state(f->gpu, &cc, &f->err), 0);
-	assert_int_not_equal(cc.feature, CVB_GPU_UNKNOWN);
+	if (!f->row->hardware) /* whose driver may be too old to tell */
+		assert_int_not_equal(cc.feature, CVB_GPU_UNKNOWN);
 	assert_non_null(doc);
 	assert_int_equal(json_unpack(doc, "{s:{s:s},s:b,s:b,s:s}", "cc", "feature", &feature,
 				     "emulated", &emulated, "deterministic", &deterministic, "sku",
@@ -172,7 +173,8 @@ static void test_description(void **state)
 	assert_int_equal(cvb_gpu_is_deterministic(f->gpu), is_virtual(f->row));
 	assert_true((cvb_gpu_clock(f->gpu) == &cvb_clock_host) == !is_virtual(f->row));
 	assert_string_equal(cvb_gpu_spec(f->gpu), f->row->spec);
-	assert_int_equal(cc.feature, f->row->cc ? CVB_GPU_ON : CVB_GPU_OFF);
+	if (cc.feature != CVB_GPU_UNKNOWN)
+		assert_int_equal(cc.feature, f->row->cc ? CVB_GPU_ON : CVB_GPU_OFF);
 }
 
 static void test_specs(void **state)

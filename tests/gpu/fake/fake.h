@@ -11,6 +11,8 @@
  *                                         a function without a line is not found (13)
  *   FAKE_CUDA_DEVICES=n                   2 unless told
  *
+ * Built with FAKE_OLD it lacks a function of each library, as older drivers do.
+ *
  * Two exported functions are not the driver's: a test finds them by dlsym.
  */
 #ifndef CVB_TESTS_GPU_FAKE_H

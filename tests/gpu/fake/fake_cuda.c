@@ -774,6 +774,7 @@ FAKE_API CUresult cuStreamEndCapture(CUstream stream, CUgraph *ret)
 	return CUDA_SUCCESS;
 }
 
+#ifndef FAKE_OLD
 FAKE_API CUresult cuGraphInstantiateWithFlags(CUgraphExec *ret, CUgraph graph,
 					      unsigned long long flags)
 {
@@ -789,6 +790,7 @@ FAKE_API CUresult cuGraphInstantiateWithFlags(CUgraphExec *ret, CUgraph graph,
 	*ret = (CUgraphExec)g;
 	return CUDA_SUCCESS;
 }
+#endif
 
 static CUresult graph_free(struct graph *g)
 {

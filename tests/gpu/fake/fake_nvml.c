@@ -149,9 +149,11 @@ NUMBER_OF(nvmlDeviceGetTemperature)
 	}
 
 /* Layouts by the documentation of NVML, told anew: the backend's own are not their judge. */
+#ifndef FAKE_OLD
 GROUP(nvmlSystemGetConfComputeSettings, (unsigned v[5]),
       v[0] != 0x1000014 ? BAD_VERSION
 			: NUMBERS("nvmlSystemGetConfComputeSettings", v + 1, v + 2, v + 3, v + 4))
+#endif
 GROUP(nvmlSystemGetConfComputeState, (unsigned v[3]),
       NUMBERS("nvmlSystemGetConfComputeState", v, v + 1, v + 2))
 GROUP(nvmlSystemGetConfComputeCapabilities, (unsigned v[2]),
