@@ -226,6 +226,15 @@ $(B)/tests/gpu/cuda_probe: tests/gpu/cuda_probe.c $(OBJ) $(B)/flags
 check-gpu: $(B)/cvmbench $(B)/tests/gpu/cuda_probe $(GPU_TESTS)
 	@CVB="$(abspath $<)" TESTS="$(abspath $(B)/tests/gpu)" ci/check-gpu
 
+# All that ci/check-gpu runs, with the libraries that a bare machine lacks, in one folder.
+.PHONY: gpu-bundle
+gpu-bundle: $(B)/cvmbench $(B)/tests/gpu/cuda_probe $(GPU_TESTS)
+	rm -rf $(B)/gpu
+	mkdir -p $(B)/gpu/lib
+	cp $^ "$$(command -v jq)" $(B)/gpu/
+	ldd $(B)/gpu/* 2>/dev/null | awk '/=> \// && !/lib(c|m|dl|rt|pthread)\.so/ { print $$3 }' | sort -u | \
+		xargs cp -Lt $(B)/gpu/lib
+
 # --- housekeeping ---------------------------------------------------------------------------------------
 
 .PHONY: lint format clean help
@@ -246,6 +255,7 @@ help:
 	@echo 'make check-stats    error rates of the statistics engine, simulated (about two minutes)'
 	@echo 'make check-reference   the field'\''s tools and ours side by side [NAME=… TURNS=…]'
 	@echo 'make check-gpu      the CUDA backend on this machine'\''s NVIDIA GPU (eight minutes at most)'
+	@echo 'make gpu-bundle     what check-gpu needs, in build/gpu, for a machine without a compiler'
 	@echo 'make lint           formatting, banned calls, shell scripts, commit subjects'
 	@echo 'make install PREFIX=/usr/local [DESTDIR=…]'
 	@echo 'make format         clang-format the tree'
