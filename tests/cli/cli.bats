@@ -144,12 +144,15 @@ on_gpu() {
     [[ "$stderr" == *TDX* ]]
 }
 
+needs_driver() {
+    [ -e "$(dirname "$CVB")/tests/gpu/fake/libcuda.so.1" ] || skip "this build has no CUDA backend"
+}
+
 # The fake NVIDIA driver of tests/gpu/fake: LINKS FIXTURE; the arguments after them run cvmbench.
 with_driver() {
     local fake links=$1 nvml=$2 l
     shift 2
     fake=$(dirname "$CVB")/tests/gpu/fake
-    [ -e "$fake/libcuda.so.1" ] || skip "this build has no CUDA backend"
     mkdir -p lib
     rm -f lib/*
     # no library: what else this machine has of that name is not looked for
@@ -166,6 +169,7 @@ with_driver() {
 }
 
 @test "a result tells which GPU it is from, and what speaks against it" {
+    needs_driver
     all="libcuda.so.1 libnvidia-ml.so.1 libcublasLt.so.13"
     run -0 --separate-stderr with_driver "$all" h100-cc-on gpu.copy -s max_size=4KiB
     jq -e '.benches[0] | .outcome == "ok" and (.emulated | not) and .gpu.cc.feature == "on" and
@@ -176,6 +180,7 @@ with_driver() {
 }
 
 @test "a CUDA library that is missing is named" {
+    needs_driver
     run -0 --separate-stderr with_driver libcuda.so.1 h100-cc-on gpu.copy -s max_size=4KiB
     jq -e '.benches[0] | .gpu.cc.feature == "unknown" and
         (.notes | any(contains("libnvidia-ml.so.1")))' <<<"$output"
@@ -184,6 +189,7 @@ with_driver() {
 }
 
 @test "a driver that is too old is told by what it lacks" {
+    needs_driver
     run -4 --separate-stderr with_driver old h100-cc-on gpu.copy
     jq -e '.benches[0].reason | contains("libcuda.so.1 has no cuGraphInstantiateWithFlags")' <<<"$output"
     # an old NVML answers the older question
@@ -193,6 +199,7 @@ with_driver() {
 }
 
 @test "an error of the driver is told with its call and its name" {
+    needs_driver
     all="libcuda.so.1 libnvidia-ml.so.1 libcublasLt.so.13"
     export FAKE_CUDA_FAIL=cuMemAlloc_v2=1:2
     run -6 --separate-stderr with_driver "$all" h100-cc-off gpu.copy -s max_size=4KiB
