@@ -5,6 +5,7 @@
 #   make                     build/cvmbench
 #   make CC=clang            with clang
 #   make SAN=address,undefined   with sanitizers, in build-address-undefined/
+#   make CUDA=no             without the backend for NVIDIA GPUs (CUDA=/path: that toolkit)
 #   make install PREFIX=/usr DESTDIR=/tmp/x
 
 VERSION := 0.1.0
@@ -44,7 +45,7 @@ WARN := -Wall -Wextra -Werror -Wshadow -Wconversion -Wstrict-prototypes -Wmissin
 	-Wformat=2 -Wundef -Wwrite-strings -fno-common
 OPT ?= -O2 -g
 CFLAGS_ALL = -std=gnu17 -D_GNU_SOURCE -Iharness -Ibench -I$(B) $(OPT) $(WARN) -fvisibility=hidden \
-	-fstack-protector-strong -pthread $(PC_CFLAGS) \
+	-fstack-protector-strong -pthread $(PC_CFLAGS) $(CUDA_CFLAGS) \
 	-DCVB_DATADIR='"$(PREFIX)/share/cvmbench"' $(CFLAGS)
 LDFLAGS_ALL = -pthread $(LDFLAGS)
 LDLIBS_ALL = $(PC_LIBS) -lm -ldl $(LDLIBS)
@@ -53,19 +54,50 @@ CFLAGS_ALL += -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=al
 LDFLAGS_ALL += -fsanitize=$(SAN)
 endif
 
+# --- CUDA: headers make the backend, nvcc its kernels; nothing is linked ------------------------
+
+# CUDA=no leaves the backend out, CUDA=/path names a toolkit, NVCC=no leaves the kernels out
+CUDA ?= $(firstword $(wildcard /usr/local/cuda /usr/lib/cuda /opt/cuda) /usr)
+CUDA_INC := $(if $(filter no,$(CUDA)),,$(dir $(firstword $(wildcard $(CUDA)/include/cudaTypedefs.h))))
+CUDA_VERSION := $(if $(CUDA_INC),$(shell sed -n 's/^\#define CUDA_VERSION  *//p' $(CUDA_INC)cuda.h))
+ifeq ($(and $(CUDA_INC),$(wildcard $(CUDA_INC)cublasLt.h),$(filter-out 11% 120%,$(CUDA_VERSION))),)
+CUDA_CFLAGS := -DCVB_CUDA=0 -DCVB_CUDA_KERNELS=0
+NVCC := no
+CUDA_NOTE := CUDA backend left out: $(if $(filter no,$(CUDA)),CUDA=no,no cudaTypedefs.h and cublasLt.h of CUDA 12.1 or newer in $(CUDA)/include)
+else
+NVCC ?= $(firstword $(wildcard $(CUDA)/bin/nvcc) $(shell command -v nvcc) no)
+ifeq ($(NVCC),no)
+CUDA_CFLAGS := -DCVB_CUDA=1 -DCVB_CUDA_KERNELS=0 -isystem $(CUDA_INC)
+CUDA_NOTE := CUDA backend without kernels: no nvcc; launches, HBM rates, fp8 and int8 need it
+else
+# those of the architectures that this nvcc knows; others run what the driver makes of the PTX
+CUDA_ARCHS := $(filter sm_80 sm_90 sm_100,$(shell $(NVCC) --list-gpu-code 2>/dev/null))
+CUDA_CFLAGS := -DCVB_CUDA=1 -DCVB_CUDA_KERNELS=1 -isystem $(CUDA_INC) \
+	-DCVB_CUDA_ARCHS='"$(CUDA_ARCHS) ptx"'
+endif
+endif
+CUDA_FATBIN := $(B)/harness/gpu/cuda_kernels.fatbin
+GENCODE = $(foreach a,$(CUDA_ARCHS:sm_%=%),-gencode arch=compute_$(a),code=sm_$(a)) \
+	-gencode arch=compute_80,code=compute_80
+
 # --- sources: every .c under harness/ and bench/; adding a benchmark is adding a file -----------
 
 SRC := $(wildcard harness/*/*.c bench/*/*.c)
+ifneq ($(findstring -DCVB_CUDA=0,$(CUDA_CFLAGS)),)
+SRC := $(filter-out harness/gpu/cuda_%.c,$(SRC))
+endif
 OBJ := $(SRC:%.c=$(B)/%.o)
 MAIN := $(B)/harness/cli/main.o
 TEST_SRC := $(wildcard tests/*/*_test.c)
 TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
+GPU_TESTS := $(addprefix $(B)/tests/gpu/,conformance_test work_test errors_test)
 
 .PHONY: all
 all: $(B)/cvmbench
 
 $(B)/cvmbench: $(OBJ)
 	@echo "  LINK  $@"
+	$(if $(CUDA_NOTE),@echo "  NOTE  $(CUDA_NOTE)")
 	@$(CC) $(LDFLAGS_ALL) -o $@ $(OBJ) $(LDLIBS_ALL)
 
 # A change of compiler or flags rebuilds everything.
@@ -86,6 +118,16 @@ FORCE:
 
 $(B)/harness/machine/fingerprint.o: $(B)/version.h
 
+ifneq ($(NVCC),no)
+$(CUDA_FATBIN): harness/gpu/cuda_kernels.cu $(B)/flags
+	@mkdir -p $(@D)
+	@echo "  NVCC  $<"
+	@$(NVCC) -O3 -fatbin $(GENCODE) -o $@ $<
+
+$(B)/harness/gpu/cuda_kernel.o: $(CUDA_FATBIN)
+$(B)/harness/gpu/cuda_kernel.o: private CUDA_CFLAGS += -DCVB_CUDA_FATBIN='"$(CUDA_FATBIN)"'
+endif
+
 $(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
@@ -103,6 +145,19 @@ $(B)/tests/%_test: tests/%_test.c $(OBJ) $(B)/flags
 	@$(CC) $(CFLAGS_ALL) -Itests -MMD -MP -MF $@.d $(LDFLAGS_ALL) -o $@ $< \
 		$(filter-out $(MAIN),$(OBJ)) -lcmocka $(LDLIBS_ALL)
 
+# A driver for tests of the CUDA backend: one library under the three names that are loaded.
+FAKE := $(B)/tests/gpu/fake
+FAKE_SRC := $(wildcard tests/gpu/fake/*.c)
+
+$(FAKE)/libcuda.so.1: $(FAKE_SRC) harness/gpu/emu_types.c tests/gpu/fake/fake.h $(B)/flags
+	@mkdir -p $(@D)
+	@echo "  FAKE  $@"
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -fPIC -shared -o $@ $(FAKE_SRC) harness/gpu/emu_types.c -lm
+	@ln -sf libcuda.so.1 $(@D)/libnvidia-ml.so.1
+	@ln -sf libcuda.so.1 $(@D)/libcublasLt.so.13
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -DFAKE_OLD -fPIC -shared -o $(@D)/old.so $(FAKE_SRC) \
+		harness/gpu/emu_types.c -lm
+
 # The statistics engine against simulated machines; one program of several files.
 SIM_SRC := $(wildcard tests/sim/*.c)
 
@@ -113,7 +168,7 @@ $(B)/tests/sim/check_stats: $(SIM_SRC) tests/sim/sim.h $(OBJ) $(B)/flags
 		$(filter-out $(MAIN),$(OBJ)) $(LDLIBS_ALL)
 
 .PHONY: tests
-tests: $(TEST_BIN) $(B)/tests/sim/check_stats
+tests: $(TEST_BIN) $(B)/tests/sim/check_stats $(if $(filter -DCVB_CUDA=1,$(CUDA_CFLAGS)),$(FAKE)/libcuda.so.1)
 
 .PHONY: test
 test:
@@ -165,6 +220,25 @@ docs-pictures: $(B)/tests/sim/check_stats
 check-reference: $(B)/cvmbench
 	@CVB="$(abspath $<)" ci/check-reference $(NAME)
 
+# The CUDA backend on this machine's NVIDIA GPU; exits with 4 where there is none.
+$(B)/tests/gpu/cuda_probe: tests/gpu/cuda_probe.c $(OBJ) $(B)/flags
+	@mkdir -p $(@D)
+	@echo "  PROBE $<"
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(filter-out $(MAIN),$(OBJ)) $(LDLIBS_ALL)
+
+.PHONY: check-gpu
+check-gpu: $(B)/cvmbench $(B)/tests/gpu/cuda_probe $(GPU_TESTS)
+	@CVB="$(abspath $<)" TESTS="$(abspath $(B)/tests/gpu)" ci/check-gpu
+
+# All that ci/check-gpu runs, with the libraries that a bare machine lacks, in one folder.
+.PHONY: gpu-bundle
+gpu-bundle: $(B)/cvmbench $(B)/tests/gpu/cuda_probe $(GPU_TESTS)
+	rm -rf $(B)/gpu
+	mkdir -p $(B)/gpu/lib
+	cp $^ "$$(command -v jq)" $(B)/gpu/
+	ldd $(B)/gpu/* 2>/dev/null | awk '/=> \// && !/lib(c|m|dl|rt|pthread)\.so/ { print $$3 }' | sort -u | \
+		xargs cp -Lt $(B)/gpu/lib
+
 # --- housekeeping ---------------------------------------------------------------------------------------
 
 .PHONY: lint format clean help
@@ -185,6 +259,8 @@ help:
 	@echo 'make test           install what is missing, run every test'
 	@echo 'make check-stats    error rates of the statistics engine, simulated (about two minutes)'
 	@echo 'make check-reference   the field'\''s tools and ours side by side [NAME=… TURNS=…]'
+	@echo 'make check-gpu      the CUDA backend on this machine'\''s NVIDIA GPU (eight minutes at most)'
+	@echo 'make gpu-bundle     what check-gpu needs, in build/gpu, for a machine without a compiler'
 	@echo 'make lint           formatting, banned calls, shell scripts, commit subjects'
 	@echo 'make install PREFIX=/usr/local [DESTDIR=…]'
 	@echo 'make format         clang-format the tree'

@@ -191,11 +191,12 @@ static void add_result(struct job *job, size_t i, const struct cvb_remote *remot
 			       : job->bench[i]->flags & CVB_BENCH_NEEDS_GPU && job->arm.gpu &&
 					 !strncmp(job->arm.gpu, "emu", 3);
 	json_t *row = json_pack(
-		"{s:s, s:O*, s:s, s:s?, s:b, s:b, s:o, s:O*, s:O*, s:O*}", "name",
+		"{s:s, s:O*, s:s, s:s?, s:b, s:b, s:o, s:O*, s:O*, s:O*, s:O*}", "name",
 		job->bench[i]->name, "options", options, "outcome", outcome, "reason", reason,
 		"emulated", emulated, "deterministic", remote && remote->deterministic, "metrics",
 		metrics, "notes", remote ? remote->notes : NULL, "iterations",
-		remote ? remote->iters : NULL, "left_out", remote ? remote->left_out : NULL);
+		remote ? remote->iters : NULL, "left_out", remote ? remote->left_out : NULL, "gpu",
+		remote ? remote->gpu : NULL);
 
 	json_array_append_new(job->results, row);
 }

@@ -254,6 +254,17 @@ static int parse_options(struct cvb_runner *r, const json_t *options, struct cvb
 	return 0;
 }
 
+/* What speaks against the device's numbers goes with them. */
+static void note_warnings(struct cvb_runner *r)
+{
+	_cleanup_json_ json_t *gpu = cvb_gpu_describe(r->run.gpu);
+	size_t i;
+	json_t *w;
+
+	json_array_foreach (json_object_get(gpu, "warnings"), i, w)
+		cvb_run_note(&r->run, "GPU %s: %s", cvb_gpu_spec(r->run.gpu), json_string_value(w));
+}
+
 static int open_gpu(struct cvb_runner *r, const char *spec, struct cvb_err *err)
 {
 	int ret;
@@ -270,6 +281,7 @@ static int open_gpu(struct cvb_runner *r, const char *spec, struct cvb_err *err)
 	if (ret < 0)
 		return cvb_err_wrap(err, ret, "opening GPU %s", spec);
 	r->clock = cvb_gpu_clock(r->run.gpu);
+	note_warnings(r);
 	return 0;
 }
 
@@ -436,6 +448,11 @@ const json_t *cvb_runner_left_out(const struct cvb_runner *r)
 unsigned cvb_runner_workers(const struct cvb_runner *r)
 {
 	return r->run.workers;
+}
+
+json_t *cvb_runner_gpu(const struct cvb_runner *r)
+{
+	return r->run.gpu ? cvb_gpu_describe(r->run.gpu) : NULL;
 }
 
 bool cvb_runner_emulated(const struct cvb_runner *r)

@@ -63,6 +63,8 @@ const json_t *cvb_runner_notes(const struct cvb_runner *r);
 const json_t *cvb_runner_left_out(const struct cvb_runner *r);
 /* Threads that call step; 1 for SELF_TIMED. */
 unsigned cvb_runner_workers(const struct cvb_runner *r);
+/* What the open GPU is (cvb_gpu_describe); new reference, NULL without one. */
+json_t *cvb_runner_gpu(const struct cvb_runner *r);
 /* Is the open GPU emulated, is its clock virtual?  False without a GPU. */
 bool cvb_runner_emulated(const struct cvb_runner *r);
 bool cvb_runner_deterministic(const struct cvb_runner *r);

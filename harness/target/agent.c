@@ -114,7 +114,7 @@ static int op_setup(struct agent *a, const json_t *args, json_t **ret, struct cv
 	r = cvb_runner_open(&a->runner, bench, &opts, err);
 	if (r < 0)
 		return r;
-	*ret = json_pack("{s:o, s:I, s:i, s:I, s:o, s:b, s:b, s:O, s:O}", "series",
+	*ret = json_pack("{s:o, s:I, s:i, s:I, s:o, s:b, s:b, s:O, s:O, s:o*}", "series",
 			 series_json(a->runner, bench), "cases",
 			 (json_int_t)cvb_runner_cases(a->runner), "workers",
 			 (int)cvb_runner_workers(a->runner), "timer_ns",
@@ -122,7 +122,8 @@ static int op_setup(struct agent *a, const json_t *args, json_t **ret, struct cv
 			 cvb_runner_options(a->runner), "emulated", cvb_runner_emulated(a->runner),
 			 "deterministic", cvb_runner_deterministic(a->runner), "notes",
 			 (json_t *)(uintptr_t)cvb_runner_notes(a->runner), "left_out",
-			 (json_t *)(uintptr_t)cvb_runner_left_out(a->runner));
+			 (json_t *)(uintptr_t)cvb_runner_left_out(a->runner), "gpu",
+			 cvb_runner_gpu(a->runner));
 	return 0;
 }
 

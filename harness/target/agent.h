@@ -9,7 +9,7 @@
  *   fingerprint  → environment record
  *   setup        {bench, options, gpu?, peer?, disk?, threads, sample_ns} →
  *                {series:[{metric, params}], cases, workers, timer_ns, options, emulated,
- *                deterministic, notes, left_out:[{params, reason}]}; one benchmark at a time
+ *                deterministic, notes, left_out:[{params, reason}], gpu?}; one benchmark at a time
  *   calibrate    → {iters:[…]} one for each case
  *   warm_up      {iters:[…], budget_ns} → {steady:[…] one word for each series, or null, warmup_ns}
  *   sample       {iters:[…]} → {values:[…], duration_ns, shortest_ns, steal_ratio, steal_ns,

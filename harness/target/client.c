@@ -411,6 +411,7 @@ int cvb_remote_setup(struct cvb_client *c, const struct cvb_setup *setup, struct
 		     struct cvb_err *err)
 {
 	_cleanup_json_ json_t *result = NULL;
+	unsigned left = ENVIRONMENT_NODES;
 	json_int_t cases;
 	json_t *args;
 	int r;
@@ -438,6 +439,8 @@ int cvb_remote_setup(struct cvb_client *c, const struct cvb_setup *setup, struct
 	ret->timer_ns = (uint64_t)count_of(result, "timer_ns");
 	ret->options = take_options(setup->bench, json_object_get(result, "options"));
 	ret->notes = take_notes(json_object_get(result, "notes"));
+	if (json_is_object(json_object_get(result, "gpu")))
+		ret->gpu = take_plain(json_object_get(result, "gpu"), ENVIRONMENT_DEPTH, &left);
 	ret->emulated = json_is_true(json_object_get(result, "emulated"));
 	ret->deterministic = json_is_true(json_object_get(result, "deterministic"));
 	return 0;
@@ -558,6 +561,7 @@ void cvb_remote_done(struct cvb_remote *remote)
 	json_decref(remote->options);
 	json_decref(remote->notes);
 	json_decref(remote->left_out);
+	json_decref(remote->gpu);
 	*remote = (struct cvb_remote){0};
 }
 

@@ -70,6 +70,7 @@ struct cvb_remote {
 	json_t *options;  /* as in use there */
 	json_t *notes;	  /* texts */
 	json_t *left_out; /* [{params, reason}]: parts of a sweep that cannot be measured there */
+	json_t *gpu;	  /* what the GPU is (cvb_gpu_describe); NULL without one */
 	unsigned workers;
 	uint64_t timer_ns; /* what reading the clock adds to a batch there */
 	bool emulated, deterministic;

@@ -151,25 +151,30 @@ static void test_description(void **state)
 	_cleanup_json_ json_t *doc = cvb_gpu_describe(f->gpu);
 	const char *feature = NULL, *openssl = NULL, *sku = NULL;
 	int emulated = 0, deterministic = 1;
+	bool real = f->row->nvml || f->row->hardware;
 
 	assert_int_equal(cvb_gpu_cc_state(f->gpu, &cc, &f->err), 0);
-	assert_int_not_equal(cc.feature, CVB_GPU_UNKNOWN);
+	if (!f->row->hardware) /* whose driver may be too old to tell */
+		assert_int_not_equal(cc.feature, CVB_GPU_UNKNOWN);
 	assert_non_null(doc);
 	assert_int_equal(json_unpack(doc, "{s:{s:s},s:b,s:b,s:s}", "cc", "feature", &feature,
 				     "emulated", &emulated, "deterministic", &deterministic, "sku",
 				     &sku),
 			 0);
-	/* a virtual clock's copies use no library */
+	/* only the wall-clock emulator's copies use that library */
 	assert_int_equal(json_unpack(doc, "{s:{s:s}}", "libraries", "openssl", &openssl),
 			 f->row->wall ? 0 : -1);
 	assert_string_equal(feature, cvb_gpu_tri_text(cc.feature));
-	assert_string_equal(sku, "h100-tdx");
-	assert_true(emulated && cvb_gpu_is_emulated(f->gpu));
-	assert_int_equal(deterministic, !f->row->wall);
-	assert_int_equal(cvb_gpu_is_deterministic(f->gpu), !f->row->wall);
-	assert_true((cvb_gpu_clock(f->gpu) == &cvb_clock_host) == f->row->wall);
+	if (!real)
+		assert_string_equal(sku, "h100-tdx");
+	assert_int_equal(emulated, !real);
+	assert_int_equal(cvb_gpu_is_emulated(f->gpu), !real);
+	assert_int_equal(deterministic, is_virtual(f->row));
+	assert_int_equal(cvb_gpu_is_deterministic(f->gpu), is_virtual(f->row));
+	assert_true((cvb_gpu_clock(f->gpu) == &cvb_clock_host) == !is_virtual(f->row));
 	assert_string_equal(cvb_gpu_spec(f->gpu), f->row->spec);
-	assert_int_equal(cc.feature, f->row->cc ? CVB_GPU_ON : CVB_GPU_OFF);
+	if (cc.feature != CVB_GPU_UNKNOWN)
+		assert_int_equal(cc.feature, f->row->cc ? CVB_GPU_ON : CVB_GPU_OFF);
 }
 
 static void test_specs(void **state)
@@ -202,6 +207,7 @@ static void test_specs(void **state)
 	};
 
 	(void)state;
+	setenv("FAKE_CUDA_DEVICES", "0", 1); /* the fake driver finds none */
 	for (size_t i = 0; i < CVB_ARRAY_LEN(table); i++) {
 		struct cvb_err err = {0};
 		struct cvb_gpu *gpu = NULL;
@@ -216,6 +222,7 @@ static void test_specs(void **state)
 				 table[i].says);
 		cvb_gpu_close(gpu);
 	}
+	unsetenv("FAKE_CUDA_DEVICES");
 	assert_null(cvb_gpu_close(NULL));
 	assert_null(cvb_gpu_free(NULL));
 	assert_null(cvb_gpu_stream_free(NULL));
@@ -250,5 +257,7 @@ int main(void)
 	};
 	int failed = run_on_all(table, CVB_ARRAY_LEN(table));
 
+	if (getenv("CVB_TEST_GPU")) /* with a driver, "cuda" opens */
+		return failed;
 	return failed + cmocka_run_group_tests(tests, NULL, NULL);
 }

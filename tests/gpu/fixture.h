@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <float.h>
 #include <math.h>
@@ -33,6 +34,9 @@ struct row {
 	bool wall; /* the wall-clock emulator, perhaps behind shims: a test can hold its compute
 		    * unit, so that work stays pending */
 	bool cc;
+	const char *nvml; /* the CUDA backend on the fake driver (fake/fake.h), whose NVML answers
+			   * are in this file of tests/fixtures/nvml */
+	bool hardware;	  /* a real GPU: only when CVB_TEST_GPU names it, and then nothing else */
 };
 
 static const struct row rows[] = {
@@ -44,7 +48,76 @@ static const struct row rows[] = {
 	{"trace:file=/dev/null:emu:h100-tdx", .wall = true, .cc = false},
 	{"fault:copy=1000000000/fail:trace:file=/dev/null:emu:h100-tdx,cc=on", .wall = true,
 	 .cc = true},
+#if CVB_CUDA && CVB_CUDA_KERNELS
+	{"cuda", .cc = false, .nvml = "h100-cc-off.txt"},
+	{"cuda:1", .cc = true, .nvml = "h100-cc-on.txt"},
+#endif
 };
+
+static inline bool is_virtual(const struct row *row)
+{
+	return strstr(row->spec, "clock=virtual") != NULL;
+}
+
+/* ---- the fake driver ---- */
+
+/*
+ * Libraries are searched where LD_LIBRARY_PATH said when the program started: start it again with
+ * the folder of the fake ones.  glibc hands constructors the arguments of main.
+ */
+__attribute__((constructor)) static void find_fake_driver(int argc, char **argv)
+{
+	char exe[2048], path[4096];
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+	const char *before = getenv("LD_LIBRARY_PATH");
+
+	(void)argc;
+	if (n <= 0 || getenv("CVB_TEST_GPU") || getenv("CVB_TEST_FAKE"))
+		return;
+	exe[n] = '\0';
+	*strrchr(exe, '/') = '\0';
+	snprintf(path, sizeof(path), "%s/fake%s%s", exe, before ? ":" : "", before ? before : "");
+	setenv("LD_LIBRARY_PATH", path, 1);
+	setenv("CVB_TEST_FAKE", "1", 1);
+	execv("/proc/self/exe", argv);
+}
+
+/* A function of the fake driver that is not the driver's; NULL while it is not loaded. */
+static inline void *fake_function(const char *name)
+{
+	void *lib = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
+	void *p = lib ? dlsym(lib, name) : NULL;
+
+	if (lib)
+		dlclose(lib);
+	return p;
+}
+
+/* Spin kernels of the fake driver last until they are let go. */
+static inline void fake_set_held(bool held)
+{
+	void (*hold)(bool) = (void (*)(bool))fake_function("fake_hold");
+
+	assert_non_null(hold);
+	hold(held);
+}
+
+/* What the driver has given out and not got back; 0 without the fake driver. */
+static inline long fake_left(void)
+{
+	long (*live)(void) = (long (*)(void))fake_function("fake_live");
+
+	return live ? live() : 0;
+}
+
+static inline void fake_set_nvml(const char *name)
+{
+	const char *dir = getenv("CVMBENCH_DATADIR");
+	char *path = cvb_strf("%s/tests/fixtures/nvml/%s", dir ? dir : ".", name);
+
+	setenv("FAKE_NVML", path, 1);
+	free(path);
+}
 
 #define NO_CC (&rows[0])
 #define CC    (&rows[1])
@@ -64,6 +137,8 @@ static inline int setup(void **state)
 	if (!f)
 		return -1;
 	f->row = *state;
+	if (f->row->nvml)
+		fake_set_nvml(f->row->nvml);
 	if (cvb_gpu_open(f->row->spec, &f->gpu, &f->err) < 0 ||
 	    cvb_gpu_stream_new(f->gpu, &f->stream, &f->err) < 0) {
 		cvb_gpu_close(f->gpu);
@@ -78,8 +153,16 @@ static inline int teardown(void **state)
 {
 	struct fixture *f = *state;
 
+	const struct row *row = f->row;
+
+	if (row->nvml)
+		fake_set_held(false); /* where a test failed while it held it */
 	f->gpu = cvb_gpu_close(f->gpu);
 	free(f);
+	if (row->nvml && fake_left() != 0) {
+		print_error("%ld objects of the driver are left\n", fake_left());
+		return -1;
+	}
 	return 0;
 }
 
@@ -144,10 +227,10 @@ struct conformance {
 #fn_, fn_                                                                          \
 	}
 
-/* Every test on every row; the result of main. */
-static inline int run_on_all(const struct conformance *table, size_t n)
+static inline int run_rows(const struct conformance *table, size_t n, const struct row *first,
+			   size_t n_rows)
 {
-	size_t total = n * CVB_ARRAY_LEN(rows);
+	size_t total = n * n_rows;
 	struct CMUnitTest *tests = calloc(total, sizeof(*tests));
 	int r;
 
@@ -155,7 +238,7 @@ static inline int run_on_all(const struct conformance *table, size_t n)
 		return 1;
 	for (size_t i = 0; i < total; i++) {
 		const struct conformance *t = &table[i % n];
-		const struct row *row = &rows[i / n];
+		const struct row *row = &first[i / n];
 
 		tests[i] = (struct CMUnitTest)ON(t->fn, row);
 		tests[i].name = cvb_strf("%s %s", t->name, row->spec);
@@ -165,6 +248,18 @@ static inline int run_on_all(const struct conformance *table, size_t n)
 		free((char *)tests[i].name);
 	free(tests);
 	return r;
+}
+
+/* Every test on every row, or on the real GPU alone that CVB_TEST_GPU names ("cuda:0", with
+ * CVB_TEST_CC=1 if it is confidential); the result of main. */
+static inline int run_on_all(const struct conformance *table, size_t n)
+{
+	const struct row real = {.spec = getenv("CVB_TEST_GPU"),
+				 .cc = getenv("CVB_TEST_CC") != NULL,
+				 .hardware = true};
+
+	return real.spec ? run_rows(table, n, &real, 1)
+			 : run_rows(table, n, rows, CVB_ARRAY_LEN(rows));
 }
 
 #endif

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Contexts and buffers of an NVIDIA GPU.
+ */
+#include "core/log.h"
+#include "core/util.h"
+#include "gpu/cuda.h"
+
+#include <errno.h>
+#include <numaif.h>
+#include <string.h>
+
+#define PAGE_BYTES ((size_t)4096)
+
+/* ---- contexts ---- */
+
+/* A device and its peer see each other's memory; asked for again it is there already. */
+static int enable_peer(const struct cuda_context *from, const struct cuda_context *to,
+		       struct cvb_err *err)
+{
+	int r = cuda_use(from, err);
+	CUresult code = r < 0 ? CUDA_SUCCESS : cuda.peer_enable(to->ctx, 0);
+
+	if (r < 0 || code == CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED)
+		return r;
+	return cuda_result(code, "cuCtxEnablePeerAccess", err);
+}
+
+static int join_peer(const struct cvb_gpu_context *context, struct cvb_err *err)
+{
+	const struct cvb_gpu *other = context->gpu->peer_of;
+	int r;
+
+	if (!context->primary || !other)
+		return 0;
+	r = enable_peer(context->priv, other->primary.priv, err);
+	return r < 0 ? r : enable_peer(other->primary.priv, context->priv, err);
+}
+
+static void ctx_free(const struct cvb_gpu_context *context, CUcontext ctx)
+{
+	if (context->primary)
+		CU_DROP(primary_release, cuda_device_of(context->gpu)->dev);
+	else
+		CU_DROP(ctx_destroy, ctx);
+}
+
+int cuda_context_new(struct cvb_gpu_context *context, struct cvb_err *err)
+{
+	struct cuda_device *d = cuda_device_of(context->gpu);
+	struct cuda_context *c = calloc(1, sizeof(*c));
+	int r;
+
+	if (!c)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	r = context->primary ? CU(err, primary_retain, &c->ctx, d->dev)
+			     : CU(err, ctx_create, &c->ctx, CU_CTX_SCHED_AUTO, d->dev);
+	if (r < 0) {
+		free(c);
+		return r;
+	}
+	pthread_mutex_init(&c->lock, /* attr= */ NULL);
+	context->priv = c;
+	r = cuda_use(c, err);
+	if (r == 0)
+		r = cuda_module_load(c, err);
+	if (r == 0)
+		r = join_peer(context, err);
+	if (r < 0)
+		cuda_context_free(context);
+	return r;
+}
+
+void cuda_context_free(struct cvb_gpu_context *context)
+{
+	struct cuda_context *c = CVB_TAKE(context->priv);
+
+	if (cuda_use(c, /* err= */ NULL) == 0) {
+		cuda_events_leave(context->gpu, c);
+		cuda_blas_free(c);
+		if (c->module)
+			CU_DROP(module_unload, c->module);
+	}
+	ctx_free(context, c->ctx);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+}
+
+/* ---- buffers ---- */
+
+/*
+ * Pages come from where the calling thread's policy says.  The thread prefers the device's node
+ * while the driver allocates, and then what it did before.
+ */
+static int alloc_pinned(const struct cuda_device *d, void **ret, size_t bytes, struct cvb_err *err)
+{
+	unsigned long nodes[16] = {0}, near[16] = {0};
+	const unsigned long bits = 8 * sizeof(nodes), word = 8 * sizeof(nodes[0]);
+	int mode, r;
+	bool placed = d->numa_node >= 0 && (unsigned long)d->numa_node < bits &&
+		      get_mempolicy(&mode, nodes, bits, NULL, 0) == 0;
+
+	if (placed) {
+		near[(unsigned long)d->numa_node / word] |= 1UL
+							    << ((unsigned long)d->numa_node % word);
+		placed = set_mempolicy(MPOL_PREFERRED, near, bits) == 0;
+	}
+	r = CU(err, host_alloc, ret, bytes, CU_MEMHOSTALLOC_PORTABLE);
+	if (placed && set_mempolicy(mode, nodes, bits) < 0)
+		cvb_debug("gpu", "set_mempolicy: %s, ignored", strerror(errno));
+	return r;
+}
+
+static int alloc_kind(struct cvb_gpu_buf *buf, struct cuda_buf *b, struct cvb_err *err)
+{
+	const struct cuda_device *d = cuda_device_of(buf->gpu);
+	int r;
+
+	switch (buf->kind) {
+	case CVB_GPU_DEVICE:
+		return CU(err, mem_alloc, &b->ptr, buf->bytes);
+	case CVB_GPU_MANAGED:
+		r = CU(err, managed_alloc, &b->ptr, buf->bytes, CU_MEM_ATTACH_GLOBAL);
+		if (r == 0)
+			buf->host = (void *)(uintptr_t)b->ptr;
+		return r;
+	case CVB_GPU_HOST_PINNED:
+		r = alloc_pinned(d, &buf->host, buf->bytes, err);
+		break;
+	default: /* what a program mallocs: small pages */
+		r = cvb_mem_map(&b->mem, buf->bytes, CVB_PAGES_4K, d->numa_node, err);
+		buf->host = b->mem.p;
+	}
+	b->ptr = (CUdeviceptr)(uintptr_t)buf->host;
+	return r;
+}
+
+int cuda_alloc(struct cvb_gpu_buf *buf, struct cvb_err *err)
+{
+	struct cuda_buf *b = calloc(1, sizeof(*b));
+	int r;
+
+	if (!b)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	r = cuda_use(buf->context->priv, err);
+	if (r == 0)
+		r = alloc_kind(buf, b, err);
+	if (r < 0) {
+		free(b);
+		return r;
+	}
+	buf->priv = b;
+	return 0;
+}
+
+static void wait_context(const struct cuda_context *c)
+{
+	if (cuda_use(c, /* err= */ NULL) == 0)
+		CU_DROP(ctx_sync);
+}
+
+/* All work that may use the buffer; a peer's copies are work of the peer's streams. */
+static void wait_users(const struct cvb_gpu_buf *buf)
+{
+	struct cvb_gpu *peer = buf->gpu->peer_of ? buf->gpu->peer_of : buf->gpu->peer;
+	struct cvb_gpu_context *c;
+
+	if (peer) {
+		wait_context(peer->primary.priv);
+		pthread_mutex_lock(&peer->lock);
+		LIST_FOREACH(c, &peer->contexts, link)
+		wait_context(c->priv);
+		pthread_mutex_unlock(&peer->lock);
+	}
+	wait_context(buf->context->priv);
+}
+
+void cuda_free(struct cvb_gpu_buf *buf)
+{
+	struct cuda_buf *b = buf->priv;
+
+	wait_users(buf);
+	switch (buf->kind) {
+	case CVB_GPU_DEVICE:
+	case CVB_GPU_MANAGED:
+		CU_DROP(mem_free, b->ptr);
+		break;
+	case CVB_GPU_HOST_PINNED:
+		CU_DROP(host_free, buf->host);
+		break;
+	case CVB_GPU_HOST_PAGEABLE:
+		cvb_mem_unmap(&b->mem);
+		break;
+	}
+	free(b);
+}
+
+int cuda_managed_touch(struct cvb_gpu_buf *buf, size_t offset_bytes, size_t bytes,
+		       struct cvb_err *err)
+{
+	volatile uint8_t *p = buf->host;
+	int r = cuda_use(buf->context->priv, err);
+
+	if (r == 0)
+		r = CU(err, ctx_sync);
+	/* a write, which moves the page also where the driver lets both sides read one */
+	for (size_t at = offset_bytes; r == 0 && at < offset_bytes + bytes;
+	     at += PAGE_BYTES - at % PAGE_BYTES)
+		p[at] = p[at];
+	return r;
+}

@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The CUDA backend on the fake driver: what it makes of the driver's errors and of NVML's answers.
+ * What every backend must do is in the conformance tests.
+ */
+#include "fixture.h"
+
+#include "gpu/cuda_nvml.h"
+
+#if CVB_CUDA && CVB_CUDA_KERNELS
+
+static struct cvb_gpu *open_with(const char *nvml, struct cvb_err *err)
+{
+	struct cvb_gpu *gpu = NULL;
+
+	if (nvml)
+		fake_set_nvml(nvml);
+	else
+		unsetenv("FAKE_NVML");
+	return cvb_gpu_open("cuda", &gpu, err) < 0 ? NULL : gpu;
+}
+
+/* ---- errors ---- */
+
+/* Some of everything; the first failure is the result, and all is freed in any case. */
+static int use_everything(struct cvb_err *err)
+{
+	struct cvb_gpu *gpu = NULL, *peer = NULL;
+	struct cvb_gpu_context *context;
+	struct cvb_gpu_stream *s, *other;
+	struct cvb_gpu_buf *b[4], *managed, *theirs;
+	struct cvb_gpu_event *e[2];
+	struct cvb_gpu_graph *g;
+	int64_t ns;
+	int r;
+
+	fake_set_nvml("h100-cc-off.txt");
+	r = cvb_gpu_open("cuda", &gpu, err);
+#define THEN(call)                                                                                 \
+	if (r == 0)                                                                                \
+		r = (call);
+	THEN(cvb_gpu_stream_new(gpu, &s, err))
+	for (int i = 0; i < 3; i++)
+		THEN(cvb_gpu_alloc(gpu, CVB_GPU_DEVICE, 4096, &b[i], err))
+	THEN(cvb_gpu_alloc(gpu, CVB_GPU_HOST_PINNED, 4096, &b[3], err))
+	THEN(cvb_gpu_alloc(gpu, CVB_GPU_MANAGED, 4096, &managed, err))
+	for (int i = 0; i < 2; i++)
+		THEN(cvb_gpu_event_new(gpu, &e[i], err))
+	THEN(cvb_gpu_event_record(e[0], s, err))
+	THEN(cvb_gpu_copy_async(s, b[0], 0, b[3], 0, 4096, err))
+	THEN(cvb_gpu_memset_async(s, b[1], 0, 0, 4096, err))
+	struct cvb_gpu_gemm gemm = {CVB_GPU_FP8, 20, 20, 20, 1, 0.5, NULL, NULL, NULL};
+	struct cvb_gpu_launch add = {.kernel = CVB_GPU_KERNEL_ADD, .bytes = 4096};
+
+	if (r == 0) {
+		gemm.a = add.a = b[0];
+		gemm.b = add.b = b[1];
+		gemm.c = b[2];
+	}
+	THEN(cvb_gpu_gemm_async(s, &gemm, err))
+	THEN(cvb_gpu_launch_async(s, &add, err))
+	THEN(cvb_gpu_event_record(e[1], s, err))
+	THEN(cvb_gpu_event_wait(s, e[0], err))
+	THEN(cvb_gpu_event_sync(e[1], err))
+	THEN(cvb_gpu_event_elapsed_ns(e[0], e[1], &ns, err))
+	THEN(cvb_gpu_managed_touch(managed, 0, 4096, err))
+	THEN(cvb_gpu_capture_begin(s, err))
+	THEN(cvb_gpu_launch_async(s, &add, err))
+	THEN(cvb_gpu_gemm_async(s, &gemm, err))
+	THEN(cvb_gpu_capture_end(s, &g, err))
+	THEN(cvb_gpu_graph_launch(g, s, err))
+	THEN(cvb_gpu_sync(s, err))
+	THEN(cvb_gpu_context_new(gpu, CVB_GPU_CONTEXT_THREAD, &context, err))
+	THEN(cvb_gpu_stream_new_in(context, &other, err))
+	THEN(cvb_gpu_peer_open(gpu, &peer, err))
+	THEN(cvb_gpu_alloc(peer, CVB_GPU_DEVICE, 4096, &theirs, err))
+	THEN(cvb_gpu_peer_copy_async(s, theirs, 0, b[0], 0, 4096, err))
+	THEN(cvb_gpu_sync(s, err))
+#undef THEN
+	cvb_gpu_close(gpu);
+	return r;
+}
+
+/*
+ * Every call of every function fails once: there is an error with the call's name and the driver's
+ * name for it, no crash, and nothing of the driver's is left.
+ */
+static void fail_each(const char *symbol, const char *shown)
+{
+	int calls = 1;
+
+	for (;; calls++) {
+		struct cvb_err err = {0};
+		char text[2048], *plan = cvb_strf("%s=%d", symbol, calls);
+
+		setenv("FAKE_CUDA_FAIL", plan, 1);
+		free(plan);
+		int r = use_everything(&err);
+
+		unsetenv("FAKE_CUDA_FAIL");
+		if (fake_left() != 0)
+			fail_msg("%s, call %d: %ld objects of the driver are left", symbol, calls,
+				 fake_left());
+		if (r == 0)
+			break;
+		cvb_err_text(&err, text, sizeof(text));
+		if (!strstr(text, shown) ||
+		    (!strncmp(shown, "cublas", 6) ? !strstr(text, "CUBLAS_STATUS_")
+						  : !strstr(text, "CUDA_ERROR_UNKNOWN (999)")))
+			fail_msg("%s, call %d: \"%s\"", symbol, calls, text);
+		assert_int_equal(r, -EIO);
+	}
+	if (calls < 2)
+		fail_msg("%s is never called", symbol);
+}
+
+static void test_every_call_fails_once(void **state)
+{
+	static const char *const symbols[][2] = {
+		{"cuInit", "cuInit"},
+		{"cuDeviceGet", "cuDeviceGet"},
+		{"cuDeviceGetName", "cuDeviceGetName"},
+		{"cuDeviceGetCount", "cuDeviceGetCount"},
+		{"cuDeviceCanAccessPeer", "cuDeviceCanAccessPeer"},
+		{"cuEventQuery", "cuEventQuery"},
+		{"cuStreamSynchronize", "cuStreamSynchronize"},
+		{"cuDeviceGetPCIBusId", "cuDeviceGetPCIBusId"},
+		{"cuDeviceTotalMem_v2", "cuDeviceTotalMem:"},
+		{"cuDevicePrimaryCtxRetain", "cuDevicePrimaryCtxRetain"},
+		{"cuCtxCreate_v2", "cuCtxCreate:"},
+		{"cuCtxEnablePeerAccess", "cuCtxEnablePeerAccess"},
+		{"cuMemcpyPeerAsync", "cuMemcpyPeerAsync"},
+		{"cuModuleLoadData", "cuModuleLoadData"},
+		{"cuModuleGetFunction", "cuModuleGetFunction"},
+		{"cuMemAlloc_v2", "cuMemAlloc:"},
+		{"cuMemHostAlloc", "cuMemHostAlloc"},
+		{"cuMemAllocManaged", "cuMemAllocManaged"},
+		{"cuMemcpyAsync", "cuMemcpyAsync"},
+		{"cuMemcpy2DAsync_v2", "cuMemcpy2DAsync:"},
+		{"cuMemsetD8Async", "cuMemsetD8Async"},
+		{"cuStreamCreate", "cuStreamCreate"},
+		{"cuStreamWaitEvent", "cuStreamWaitEvent"},
+		{"cuEventCreate", "cuEventCreate"},
+		{"cuEventRecord", "cuEventRecord"},
+		{"cuEventSynchronize", "cuEventSynchronize"},
+		{"cuEventElapsedTime", "cuEventElapsedTime"},
+		{"cuLaunchKernel", "cuLaunchKernel"},
+		{"cuStreamBeginCapture_v2", "cuStreamBeginCapture:"},
+		{"cuStreamEndCapture", "cuStreamEndCapture"},
+		{"cuGraphInstantiateWithFlags", "cuGraphInstantiateWithFlags"},
+		{"cuGraphLaunch", "cuGraphLaunch"},
+		{"cublasLtCreate", "cublasLtCreate"},
+		{"cublasLtMatmulDescCreate", "cublasLtMatmulDescCreate"},
+		{"cublasLtMatmulDescSetAttribute", "cublasLtMatmulDescSetAttribute"},
+		{"cublasLtMatrixLayoutCreate", "cublasLtMatrixLayoutCreate"},
+		{"cublasLtMatmulPreferenceCreate", "cublasLtMatmulPreferenceCreate"},
+		{"cublasLtMatmulPreferenceSetAttribute", "cublasLtMatmulPreferenceSetAttribute"},
+		{"cublasLtMatmulAlgoGetHeuristic", "cublasLtMatmulAlgoGetHeuristic"},
+		{"cublasLtMatmul", "cublasLtMatmul"},
+	};
+	struct cvb_err err = {0};
+
+	(void)state;
+	assert_int_equal(use_everything(&err), 0);
+	for (size_t i = 0; i < CVB_ARRAY_LEN(symbols); i++)
+		fail_each(symbols[i][0], symbols[i][1]);
+}
+
+/* What an error means for us, and what the user is told to try. */
+static void test_meanings(void **state)
+{
+	static const struct {
+		const char *plan, *says;
+		int code;
+	} table[] = {
+		{"cuMemAlloc_v2=1:2", "cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY (2); end other",
+		 -ENOMEM},
+		{"cuModuleLoadData=1:209", "CUDA_ERROR_NO_BINARY_FOR_GPU (209); the kernels need",
+		 -EOPNOTSUPP},
+		{"cuInit=1:100", "CUDA_ERROR_NO_DEVICE (100); see whether nvidia-smi", -EOPNOTSUPP},
+		{"cuInit=1:802", "CUDA_ERROR_SYSTEM_NOT_READY (802); start nvidia-fabricmanager",
+		 -EOPNOTSUPP},
+		{"cuMemcpyAsync=1:700", "CUDA_ERROR_ILLEGAL_ADDRESS (700); run under", -EIO},
+		{"cuGraphLaunch=1:12345", "an error that the driver has no name for (12345)", -EIO},
+		{"cublasLtMatmulAlgoGetHeuristic=1:15", "CUBLAS_STATUS_NOT_SUPPORTED", -EOPNOTSUPP},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(table); i++) {
+		struct cvb_err err = {0};
+		char text[2048];
+
+		setenv("FAKE_CUDA_FAIL", table[i].plan, 1);
+		assert_int_equal(use_everything(&err), table[i].code);
+		unsetenv("FAKE_CUDA_FAIL");
+		cvb_err_text(&err, text, sizeof(text));
+		if (!strstr(text, table[i].says))
+			fail_msg("%s: \"%s\"", table[i].plan, text);
+		assert_int_equal(fake_left(), 0);
+	}
+}
+
+/* An error of work that runs later, or of freeing, ends nothing. */
+static void test_late_errors(void **state)
+{
+	static const char *const symbols[] = {"cuStreamSynchronize", "cuCtxSynchronize",
+					      "cuMemFree_v2",	     "cuMemFreeHost",
+					      "cuStreamDestroy_v2",  "cuEventDestroy_v2"};
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(symbols); i++) {
+		struct cvb_err err = {0};
+		char *plan = cvb_strf("%s=1", symbols[i]);
+
+		setenv("FAKE_CUDA_FAIL", plan, 1);
+		free(plan);
+		int r = use_everything(&err);
+
+		unsetenv("FAKE_CUDA_FAIL");
+		assert_true(r == 0 || r == -EIO);
+		assert_int_equal(fake_left(), 0);
+	}
+}
+
+static void test_no_such_device(void **state)
+{
+	struct cvb_err err = {0};
+	struct cvb_gpu *gpu = NULL;
+	char text[512];
+
+	(void)state;
+	assert_int_equal(cvb_gpu_open("cuda:7", &gpu, &err), -EOPNOTSUPP);
+	cvb_err_text(&err, text, sizeof(text));
+	assert_non_null(strstr(text, "no CUDA device 7: the driver has 2"));
+	setenv("FAKE_CUDA_DEVICES", "1", 1);
+	gpu = open_with("h100-cc-off.txt", &err);
+	assert_non_null(gpu);
+	assert_false(cvb_gpu_caps(gpu)->flags & CVB_GPU_CAP_PEER);
+	struct cvb_gpu *peer = NULL;
+
+	assert_int_equal(cvb_gpu_peer_open(gpu, &peer, &err), -EOPNOTSUPP);
+	cvb_gpu_close(gpu);
+	unsetenv("FAKE_CUDA_DEVICES");
+}
+
+/* ---- NVML ---- */
+
+/* Answers written after NVML's documentation, not taken from machines. */
+static void test_confidential_state(void **state)
+{
+	static const struct {
+		const char *nvml;
+		struct cvb_gpu_cc want;
+	} table[] = {
+		{"h100-cc-off.txt",
+		 {CVB_GPU_OFF, CVB_GPU_ON, CVB_GPU_OFF, CVB_GPU_OFF, CVB_GPU_ON, 0,
+		  UINT64_C(83427328) << 10, "nvml ConfComputeSettings"}},
+		{"h100-cc-on.txt",
+		 {CVB_GPU_ON, CVB_GPU_ON, CVB_GPU_OFF, CVB_GPU_OFF, CVB_GPU_ON,
+		  UINT64_C(83423232) << 10, 4096 << 10, "nvml ConfComputeSettings"}},
+		{"h100-devtools.txt",
+		 {CVB_GPU_ON, CVB_GPU_ON, CVB_GPU_ON, CVB_GPU_OFF, CVB_GPU_OFF, 0, 0,
+		  "nvml ConfComputeSettings"}},
+		/* the feature reads as off, and is not */
+		{"protected-pcie.txt",
+		 {CVB_GPU_ON, CVB_GPU_ON, CVB_GPU_OFF, CVB_GPU_ON, CVB_GPU_ON, 0, 0,
+		  "nvml ConfComputeSettings"}},
+		{"no-feature.txt",
+		 {CVB_GPU_OFF, CVB_GPU_UNKNOWN, CVB_GPU_OFF, CVB_GPU_OFF, CVB_GPU_UNKNOWN, 0, 0,
+		  "nvml ConfComputeCapabilities"}},
+		{"old-driver.txt",
+		 {CVB_GPU_ON, CVB_GPU_ON, CVB_GPU_OFF, CVB_GPU_UNKNOWN, CVB_GPU_ON, 0, 0,
+		  "nvml ConfComputeState"}},
+		{"none", /* no file: NVML does not start */
+		 {.source = "nvmlInit failed; nvidia-smi tells why"}},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(table); i++) {
+		struct cvb_err err = {0};
+		struct cvb_gpu *gpu = open_with(table[i].nvml, &err);
+		const struct cvb_gpu_cc *want = &table[i].want;
+		struct cvb_gpu_cc cc;
+
+		assert_non_null(gpu);
+		assert_int_equal(cvb_gpu_cc_state(gpu, &cc, &err), 0);
+		assert_int_equal(cc.feature, want->feature);
+		assert_int_equal(cc.production, want->production);
+		assert_int_equal(cc.devtools, want->devtools);
+		assert_int_equal(cc.multi_gpu, want->multi_gpu);
+		assert_int_equal(cc.ready, want->ready);
+		assert_int_equal(cc.protected_bytes, want->protected_bytes);
+		assert_int_equal(cc.unprotected_bytes, want->unprotected_bytes);
+		assert_string_equal(cc.source, want->source);
+		/* events are believed only where the GPU is known not to be confidential */
+		assert_int_equal(cvb_gpu_caps(gpu)->trusted_events,
+				 want->feature == CVB_GPU_ON	? CVB_GPU_OFF
+				 : want->feature == CVB_GPU_OFF ? CVB_GPU_ON
+								: CVB_GPU_UNKNOWN);
+		cvb_gpu_close(gpu);
+		assert_int_equal(fake_left(), 0);
+	}
+}
+
+static json_t *describe(const char *nvml)
+{
+	struct cvb_err err = {0};
+	struct cvb_gpu *gpu = open_with(nvml, &err);
+	json_t *doc;
+
+	assert_non_null(gpu);
+	doc = cvb_gpu_describe(gpu);
+	assert_non_null(doc);
+	cvb_gpu_close(gpu);
+	return doc;
+}
+
+static bool warns(const json_t *doc, const char *text)
+{
+	size_t i;
+	json_t *w;
+
+	json_array_foreach (json_object_get(doc, "warnings"), i, w)
+		if (strstr(json_string_value(w), text))
+			return true;
+	return false;
+}
+
+static void test_description(void **state)
+{
+	_cleanup_json_ json_t *on = describe("h100-cc-on.txt"), *none = describe("none");
+	_cleanup_json_ json_t *devtools = describe("h100-devtools.txt");
+	_cleanup_json_ json_t *ppcie = describe("protected-pcie.txt");
+	const char *driver, *vbios, *mode, *events, *multicast, *host_register;
+	json_int_t gen, width, width_max, bar1, pending = -1, power, keys, throttle, uncorrectable;
+	int ecc, async, events_cap, is_pending;
+
+	(void)state;
+	(void)pending;
+	assert_int_equal(json_unpack(on, "{s:{s:s,s:s},s:{s:I,s:I,s:I},s:I,s:{s:b},s:{s:I,s:b}}",
+				     "driver", "nvidia", &driver, "vbios", &vbios, "pcie",
+				     "generation", &gen, "width", &width, "width_max", &width_max,
+				     "bar1_bytes", &bar1, "ecc", "on", &ecc, "remapped_rows",
+				     "uncorrectable", &uncorrectable, "pending", &is_pending),
+			 0);
+	assert_string_equal(driver, "580.82.07");
+	assert_string_equal(vbios, "96.00.9F.00.01");
+	assert_true(gen == 5 && width == 8 && width_max == 16 && bar1 == INT64_C(137438953472));
+	assert_true(ecc && uncorrectable == 2 && !is_pending);
+	assert_int_equal(json_unpack(on, "{s:{s:I,s:I},s:{s:s,s:I},s:{s:s},s:{s:b,s:b,s:s,s:s}}",
+				     "state", "power_mw", &power, "throttle_reasons", &throttle,
+				     "conf_compute", "multi_gpu_mode", &mode,
+				     "key_rotation_attacker_advantage", &keys, "timing", "events",
+				     &events, "caps", "async_copy", &async, "events", &events_cap,
+				     "multicast", &multicast, "host_register", &host_register),
+			 0);
+	assert_true(power == 71000 && throttle == 1 && keys == INT64_C(1) << 62);
+	assert_string_equal(mode, "none");
+	assert_non_null(strstr(events, "not trusted"));
+	assert_true(!async && events_cap);
+	assert_string_equal(multicast, "unknown");
+	assert_string_equal(host_register, "off");
+	assert_int_equal(json_array_size(json_object_get(on, "warnings")), 0);
+
+	/* what nobody said is absent */
+	assert_null(json_object_get(none, "pcie"));
+	assert_true(warns(none, "nvmlInit"));
+	assert_true(warns(devtools, "no parity") && warns(devtools, "do not accept work"));
+	assert_int_equal(json_unpack(ppcie, "{s:{s:s}}", "conf_compute", "multi_gpu_mode", &mode),
+			 0);
+	assert_string_equal(mode, "protected_pcie");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_every_call_fails_once), cmocka_unit_test(test_meanings),
+		cmocka_unit_test(test_late_errors),	      cmocka_unit_test(test_no_such_device),
+		cmocka_unit_test(test_confidential_state),    cmocka_unit_test(test_description),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+#else
+
+static void test_left_out(void **state)
+{
+	struct cvb_err err = {0};
+	struct cvb_gpu *gpu = NULL;
+	char text[512];
+
+	(void)state;
+	assert_int_equal(cvb_gpu_open("cuda", &gpu, &err), CVB_CUDA ? 0 : -EOPNOTSUPP);
+	if (!CVB_CUDA) {
+		cvb_err_text(&err, text, sizeof(text));
+		assert_non_null(strstr(text, "this build has no CUDA backend"));
+		return;
+	}
+	/* without nvcc there are no kernels, and all else */
+	struct fixture f = {.gpu = gpu};
+
+	assert_int_equal(cvb_gpu_stream_new(gpu, &f.stream, &f.err), 0);
+	assert_false(cvb_gpu_caps(gpu)->flags & CVB_GPU_CAP_LAUNCH);
+	copy(&f, alloc(&f, CVB_GPU_DEVICE, 64), 0, alloc(&f, CVB_GPU_HOST_PINNED, 64), 0, 64);
+	const struct cvb_gpu_launch empty = {.kernel = CVB_GPU_KERNEL_EMPTY};
+	struct cvb_gpu_gemm g = {CVB_GPU_BF16,
+				 4,
+				 4,
+				 4,
+				 1,
+				 0,
+				 alloc(&f, CVB_GPU_DEVICE, 64),
+				 alloc(&f, CVB_GPU_DEVICE, 64),
+				 alloc(&f, CVB_GPU_DEVICE, 64)};
+
+	assert_int_equal(cvb_gpu_gemm_async(f.stream, &g, &f.err), 0);
+	sync_stream(&f);
+	g.type = CVB_GPU_INT8;
+	assert_int_equal(cvb_gpu_gemm_async(f.stream, &g, &f.err), -EOPNOTSUPP);
+	assert_int_equal(cvb_gpu_launch_async(f.stream, &empty, &f.err), -EOPNOTSUPP);
+	cvb_err_text(&f.err, text, sizeof(text));
+	assert_non_null(strstr(text, "there was no nvcc"));
+	cvb_gpu_close(gpu);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_left_out),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+#endif
