@@ -133,7 +133,7 @@ static int make_region(struct cvb_run *run, int i, struct cvb_err *err)
 		r = cvb_gpu_launch_async(s->step.stream, &fill, err);
 	if (r == 0)
 		r = cvb_gpu_sync(s->step.stream, err);
-	for (size_t w = 0; w < bytes / sizeof(uint64_t); w++)
+	for (size_t w = 0; r == 0 && w < bytes / sizeof(uint64_t); w++)
 		s->want[i] += cvb_gpu_pattern(fill.seed, w);
 	return r;
 }
