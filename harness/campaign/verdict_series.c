@@ -288,7 +288,7 @@ static int judge_looks(struct look *l, const struct cvb_matched *all, struct cvb
 		       struct cvb_err *err)
 {
 	const struct cvb_gate *g = l->g;
-	unsigned have = count_sessions(all);
+	unsigned have = count_sessions(all), held = 0;
 	const struct cvb_gate_plan whole = l->plan;
 	int e = 0;
 
@@ -306,13 +306,18 @@ static int judge_looks(struct look *l, const struct cvb_matched *all, struct cvb
 			break;
 		}
 		before = n;
+		held = i;
 		l->plan.looks[0] = n;
 		e = judge_at(l, session_number(all, n), j, err);
 		j->next_look = 0;
 		if (decided(j) || (j->verdict != CVB_VERDICT_INCONCLUSIVE && !j->retry))
 			return e;
 	}
+	/* looks before the last one are over, whatever kept them from deciding */
 	l->plan = whole;
+	l->plan.alpha = cvb_gate_alpha(&whole);
+	l->plan.n_looks -= held;
+	memmove(l->plan.looks, l->plan.looks + held, l->plan.n_looks * sizeof(*l->plan.looks));
 	if (e == 0 && (!j->has_ratio || !j->retry)) {
 		unsigned next = j->next_look;
 

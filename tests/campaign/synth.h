@@ -16,9 +16,10 @@
 struct synth {
 	unsigned sessions;
 	unsigned rounds;
-	double vm_ratio;  /* vm / native of triad; copy is always at 1 */
-	double vm_wobble; /* sessions differ by plus and minus this, in turn (log) */
-	double aa_ratio;  /* aa / native */
+	double vm_ratio;       /* vm / native of triad; copy is always at 1 */
+	double vm_wobble;      /* sessions differ by plus and minus this, in turn (log) */
+	double vm_late_wobble; /* from session 7 on, instead; 0: none */
+	double aa_ratio;       /* aa / native */
 	double aa_wobble;
 	unsigned aa_from;	    /* it holds from this session on, 1 before */
 	double steal_ratio;	    /* of every vm sample */
@@ -113,7 +114,9 @@ static inline void synth_rounds(FILE *f, const struct synth *c, unsigned session
 			      (!c->stolen_session || session == c->stolen_session);
 		const double factor[] = {
 			1, (session < c->aa_from ? 1 : c->aa_ratio) * exp(sign * c->aa_wobble),
-			c->vm_ratio * exp(sign * c->vm_wobble) *
+			c->vm_ratio *
+				exp(sign * (session > 6 && c->vm_late_wobble > 0 ? c->vm_late_wobble
+										 : c->vm_wobble)) *
 				(stolen && c->stolen_factor > 0 ? c->stolen_factor : 1) *
 				(r == 1 && c->late_factor > 0 ? c->late_factor : 1)};
 

@@ -648,6 +648,16 @@ static void voided_rounds_must_not_make_the_verdict(void **state)
 	v = judge_gates(c, &g, 1);
 	assert_int_equal(number(first(v), "next_look"), 10);
 	expect(v, "INCONCLUSIVE", 3, "PASS without the rounds left out");
+	/*
+	 * The next look is undecided too: what the first one was not allowed to decide is not
+	 * decided afterwards, when so many rounds dilute what was left out.
+	 */
+	c.stop_session = 0;
+	c.sessions = 14;
+	c.vm_late_wobble = 0.05;
+	v = judge_gates(c, &g, 1);
+	assert_int_equal(number(first(v), "sessions"), 14);
+	expect(v, "INCONCLUSIVE", 3, "no planned look is left");
 	g.n_looks = 0;
 	c = (struct synth){.rounds = 10,
 			   .vm_ratio = 0.98,
