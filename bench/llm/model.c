@@ -2,14 +2,12 @@
 #include "llm/model.h"
 
 #include "core/file.h"
+#include "core/ini.h"
 #include "core/opt.h"
 #include "core/util.h"
 
 #include <errno.h>
-#include <ini.h>
 #include <string.h>
-
-#define MAX_TEXT ((size_t)CVB_MIB)
 
 static const char *const type_words[] = {"fp32", "bf16", "fp16", "fp8", NULL};
 static const enum cvb_gpu_type types[] = {CVB_GPU_FP32, CVB_GPU_BF16, CVB_GPU_FP16, CVB_GPU_FP8};
@@ -65,87 +63,42 @@ struct section {
 };
 
 struct reader {
-	const char *path;
-	const char *at; /* the rest of the text */
 	unsigned line;
 	struct section section[2];
-	struct section *in; /* NULL: before the first */
+	struct section *in;
 	struct llm_model *m;
-	int r;
 	struct cvb_err *err;
 };
 
-static int begin_section(struct reader *rd, const char *name, size_t len)
+static int begin_section(void *ctx, const char *name, unsigned line, struct cvb_err *err)
 {
-	for (size_t i = 0; i < CVB_ARRAY_LEN(rd->section); i++) {
-		struct section *s = &rd->section[i];
+	struct reader *rd = ctx;
+	const char *names[CVB_ARRAY_LEN(rd->section) + 1] = {NULL};
 
-		if (strlen(s->name) == len && !strncmp(s->name, name, len)) {
-			rd->in = s;
+	rd->line = line;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(rd->section); i++) {
+		names[i] = rd->section[i].name;
+		if (!strcmp(names[i], name)) {
+			rd->in = &rd->section[i];
 			return 0;
 		}
 	}
-	return cvb_err_set(rd->err, -EINVAL, "[%.*s]: expected [model] or [serving]",
-			   (int)cvb_min(len, (size_t)40), name);
+	return cvb_ini_unknown("section", name, names, err);
 }
 
-/* fgets for inih that counts lines and opens sections. */
-static char *next_line(char *buf, int room, void *ctx)
+static int set_key(void *ctx, const char *key, const char *value, unsigned line,
+		   struct cvb_err *err)
 {
 	struct reader *rd = ctx;
-	size_t len;
-
-	if (!*rd->at || rd->r < 0)
-		return NULL;
-	rd->line++;
-	rd->at += strspn(rd->at, " \t");
-	len = strcspn(rd->at, "\n");
-	if (rd->at[len] == '\n')
-		len++;
-	if (len >= (size_t)room) {
-		rd->r = cvb_err_set(rd->err, -EINVAL, "the line is longer than %d characters",
-				    room - 1);
-		return NULL;
-	}
-	memcpy(buf, rd->at, len);
-	buf[len] = '\0';
-	rd->at += len;
-	const char *close = buf[0] == '[' ? strchr(buf, ']') : NULL;
-
-	if (close)
-		rd->r = begin_section(rd, buf + 1, (size_t)(close - buf - 1));
-	return rd->r < 0 ? NULL : buf;
-}
-
-static int set_key(struct reader *rd, const char *key, const char *value)
-{
-	if (!rd->in)
-		return cvb_err_set(rd->err, -EINVAL, "%s stands before any [section]", key);
 	const struct cvb_opt *row = cvb_opt_find(rd->in->keys, key);
 
+	rd->line = line;
 	if (row) {
-		uint32_t bit = 1U << (row - rd->in->keys);
-
-		if (rd->in->seen & bit)
-			return cvb_err_set(rd->err, -EINVAL, "%s is there twice", key);
-		rd->in->seen |= bit;
+		rd->in->seen |= 1U << (row - rd->in->keys);
 		if (row->type == CVB_OPT_STR && !*value)
-			return cvb_err_set(rd->err, -EINVAL, "%s is empty", key);
+			return cvb_err_set(err, -EINVAL, "%s is empty", key);
 	}
-	return cvb_opt_set(rd->in->keys, rd->m, key, value, rd->err);
-}
-
-static int on_entry(void *ctx, const char *section, const char *key, const char *value)
-{
-	struct reader *rd = ctx;
-
-	(void)section;
-	if (rd->r < 0 || !key)
-		return 1;
-	rd->r = set_key(rd, key, value ? value : "");
-	if (rd->r < 0 && rd->in)
-		cvb_err_wrap(rd->err, rd->r, "[%s]", rd->in->name);
-	return 1;
+	return cvb_opt_set(rd->in->keys, rd->m, key, value, err);
 }
 
 /* Every key must be there, and fit the others. */
@@ -169,29 +122,26 @@ static int finish(const struct reader *rd)
 
 int llm_model_parse(const char *text, const char *path, struct llm_model **ret, struct cvb_err *err)
 {
+	static const struct cvb_ini_ops ops = {.section = begin_section, .key = set_key};
 	struct reader rd = {
-		.path = path,
-		.at = text,
+		.line = 1,
 		.section = {{"model", model_keys, 0}, {"serving", serving_keys, 0}},
 		.err = err,
 	};
-	int bad;
+	int r;
 
 	rd.m = calloc(1, sizeof(*rd.m));
 	if (!rd.m)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
-	bad = ini_parse_stream(next_line, &rd, on_entry, &rd);
-	if (rd.r == 0 && bad > 0) {
-		rd.line = (unsigned)bad;
-		rd.r = cvb_err_set(err, -EINVAL, "expected [section], key = value or a comment");
-	} else if (rd.r == 0 && bad < 0) {
-		rd.r = cvb_err_set(err, -ENOMEM, "out of memory");
+	r = cvb_ini_parse(text, path, &ops, &rd, err);
+	if (r == 0) {
+		r = finish(&rd);
+		if (r < 0)
+			cvb_err_wrap(err, r, "%s:%u", path, rd.line);
 	}
-	if (rd.r == 0)
-		rd.r = finish(&rd);
-	if (rd.r < 0) {
+	if (r < 0) {
 		llm_model_free(rd.m);
-		return cvb_err_wrap(err, rd.r, "%s:%u", path, rd.line);
+		return r;
 	}
 	*ret = rd.m;
 	return 0;
@@ -213,9 +163,9 @@ int llm_model_load(const char *name, struct llm_model **ret, struct cvb_err *err
 				   "model=%s: there is no profiles/workload/%s.ini; gpt2, "
 				   "qwen2.5-0.5b and llama-3.1-8b are there, or give a path",
 				   name, name);
-	r = cvb_file_read(is_path ? file : path, MAX_TEXT, &text, /* ret_bytes= */ NULL, err);
+	r = cvb_ini_read(is_path ? file : path, /* follow= */ true, &text, err);
 	if (r < 0)
-		return cvb_err_wrap(err, -EINVAL, "model=%s", name);
+		return cvb_err_wrap(err, r, "model=%s", name);
 	return llm_model_parse(text, is_path ? file : path, ret, err);
 }
 

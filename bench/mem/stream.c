@@ -7,6 +7,7 @@
 #include "measure/bench.h"
 #include "measure/memory.h"
 #include "mem/stream_kernels.h"
+#include "mem/stream_slice.h"
 #include "mem/sweep.h"
 
 #include <errno.h>
@@ -23,13 +24,6 @@
 /* Arrays start at different offsets in their pages: a load just behind a store to another page at
  * the same offset would wait for it. */
 #define SKEW_ELEMENTS 168
-
-/* Elements start at a value that tells their index, or one slice could pass for another. */
-#define PATTERN 1021
-
-/* Replay and kernels do the same operations; only the order of magnitude of their rounding is
- * at stake. */
-#define TOLERANCE 1e-9
 
 static const struct cvb_metric metrics[] = {
 	[CVB_STREAM_COPY] = {.name = "copy",
@@ -135,18 +129,6 @@ static const struct cvb_opt opts[] = {
 	CVB_OPT_END,
 };
 
-/* A worker's part, and what every element of it must be: relative to its first value, but the same
- * number all over c after a write. */
-struct slice {
-	_Alignas(128) double *a; /* no line is shared with another worker's */
-	double *b, *c;
-	size_t first, n;
-	unsigned calls[CVB_STREAM_KERNELS];
-	double expect_a, expect_b, expect_c;
-	bool c_constant;
-	uint64_t read_got, read_wanted;
-};
-
 /* Three arrays and the workers that share them. */
 struct field {
 	struct cvb_mem mem;
@@ -156,7 +138,7 @@ struct field {
 	bool looked;		/* at the pages that came */
 	unsigned parties;
 	size_t elements; /* of each array */
-	struct slice *slices;
+	struct cvb_stream_slice *slices;
 };
 
 struct stream_state {
@@ -319,7 +301,8 @@ static int map_field(struct cvb_run *run, struct field *f, const struct cvb_node
 	if (r < 0)
 		return r;
 	f->elements = bytes / sizeof(double);
-	f->slices = aligned_alloc(_Alignof(struct slice), run->workers * sizeof(*f->slices));
+	f->slices =
+		aligned_alloc(_Alignof(struct cvb_stream_slice), run->workers * sizeof(*f->slices));
 	if (!f->slices)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	memset(f->slices, 0, run->workers * sizeof(*f->slices));
@@ -489,14 +472,10 @@ static bool stream_takes_part(const struct cvb_worker *worker, const struct cvb_
 	return is_in(&s->fields[unpack(c->user).field], worker->index, worker->numa_node);
 }
 
-static double first_value(size_t index)
-{
-	return 1.0 + (double)(index % PATTERN) / PATTERN;
-}
-
 /* First touch: the pages of a slice come from the memory next to its worker, or from the field's
  * node. */
-static void fill_slice(const struct cvb_worker *worker, const struct field *f, struct slice *sl)
+static void fill_slice(const struct cvb_worker *worker, const struct field *f,
+		       struct cvb_stream_slice *sl)
 {
 	const struct stream_state *s = worker->run->state;
 	size_t units = f->elements / SLICE_ELEMENTS, from, to;
@@ -511,13 +490,7 @@ static void fill_slice(const struct cvb_worker *worker, const struct field *f, s
 	sl->a = (double *)f->mem.p + from;
 	sl->b = sl->a + f->elements + SKEW_ELEMENTS;
 	sl->c = sl->b + f->elements + SKEW_ELEMENTS;
-	for (size_t i = 0; i < sl->n; i++) {
-		sl->a[i] = first_value(from + i);
-		sl->b[i] = 2 * sl->a[i];
-		sl->c[i] = 0;
-	}
-	sl->expect_a = 1;
-	sl->expect_b = 2;
+	cvb_stream_slice_fill(sl);
 }
 
 /* A slice is made by its first batch, when all workers are pinned and known. */
@@ -525,7 +498,7 @@ static int stream_prepare(struct cvb_worker *worker, const struct cvb_case *c, u
 {
 	struct stream_state *s = worker->run->state;
 	const struct field *f = &s->fields[unpack(c->user).field];
-	struct slice *sl = &f->slices[worker->index];
+	struct cvb_stream_slice *sl = &f->slices[worker->index];
 
 	(void)iters;
 	if (!sl->n)
@@ -533,59 +506,13 @@ static int stream_prepare(struct cvb_worker *worker, const struct cvb_case *c, u
 	return 0;
 }
 
-static uint64_t bits_of(double v)
-{
-	uint64_t bits;
-
-	memcpy(&bits, &v, sizeof(bits));
-	return bits;
-}
-
-/* What the last of a batch of passes leaves: each overwrites what the one before wrote. */
-static void replay(struct slice *sl, enum cvb_stream_kernel k, double s, uint64_t iters)
-{
-	switch (k) {
-	case CVB_STREAM_COPY:
-		sl->expect_c = sl->expect_a;
-		sl->c_constant = false;
-		break;
-	case CVB_STREAM_SCALE:
-		sl->expect_b = s * sl->expect_c;
-		break;
-	case CVB_STREAM_ADD:
-		sl->expect_c = sl->expect_a + sl->expect_b;
-		sl->c_constant = false;
-		break;
-	case CVB_STREAM_TRIAD:
-		sl->expect_a = sl->expect_b + s * sl->expect_c;
-		break;
-	case CVB_STREAM_WRITE:
-		sl->expect_c = s;
-		sl->c_constant = true;
-		break;
-	case CVB_STREAM_READ:
-		sl->read_wanted += iters * sl->n * bits_of(sl->expect_c);
-		break;
-	case CVB_STREAM_KERNELS:
-		break;
-	}
-}
-
 static int stream_step(struct cvb_worker *worker, const struct cvb_case *c, uint64_t iters)
 {
 	const struct stream_state *s = worker->run->state;
 	const struct key k = unpack(c->user);
-	struct slice *sl = &s->fields[k.field].slices[worker->index];
-	cvb_stream_fn *kernel = cvb_stream_pick(k.isa, k.kernel, k.nontemporal);
-	uint64_t turn = sl->calls[k.kernel]++, sum = 0;
 
-	for (uint64_t i = 0; i < iters; i++) {
-		sum += kernel(sl->a, sl->b, sl->c, s->scalar[(i ^ turn) & 1], sl->n);
-		__asm__ volatile("" : : : "memory"); /* each pass is a pass */
-	}
-	sl->read_got += sum;
-	if (iters)
-		replay(sl, k.kernel, s->scalar[((iters - 1) ^ turn) & 1], iters);
+	cvb_stream_slice_step(&s->fields[k.field].slices[worker->index], k.kernel,
+			      cvb_stream_pick(k.isa, k.kernel, k.nontemporal), s->scalar, iters);
 	return 0;
 }
 
@@ -606,45 +533,16 @@ static int stream_after_batch(struct cvb_run *run, size_t case_index, uint64_t i
 /* --- verification ------------------------------------------------------------------------------
  */
 
-static bool near(double value, double expected)
-{
-	return fabs(value - expected) <= TOLERANCE * fabs(expected);
-}
-
-static int check_slice(const struct slice *sl, struct cvb_err *err)
-{
-	for (size_t i = 0; i < sl->n; i++) {
-		double x = first_value(sl->first + i);
-		double c = sl->c_constant ? sl->expect_c : x * sl->expect_c;
-
-		if (near(sl->a[i], x * sl->expect_a) && near(sl->b[i], x * sl->expect_b) &&
-		    near(sl->c[i], c))
-			continue;
-		return cvb_err_set(
-			err, -EBADMSG,
-			"element %zu is a=%.17g b=%.17g c=%.17g, and the passes made give "
-			"a=%.17g b=%.17g c=%.17g",
-			sl->first + i, sl->a[i], sl->b[i], sl->c[i], x * sl->expect_a,
-			x * sl->expect_b, c);
-	}
-	if (sl->read_got != sl->read_wanted)
-		return cvb_err_set(err, -EBADMSG,
-				   "the reads summed up to %#" PRIx64 ", and what was there gives "
-				   "%#" PRIx64,
-				   sl->read_got, sl->read_wanted);
-	return 0;
-}
-
 static int check_field(const struct cvb_run *run, const struct field *f, struct cvb_err *err)
 {
 	size_t end = 0;
 
 	for (unsigned i = 0; i < run->workers; i++) {
-		const struct slice *sl = &f->slices[i];
+		const struct cvb_stream_slice *sl = &f->slices[i];
 
 		if (!sl->n)
 			continue;
-		int r = check_slice(sl, err);
+		int r = cvb_stream_slice_check(sl, err);
 
 		if (r < 0)
 			return cvb_err_wrap(err, r, "worker %u", i);

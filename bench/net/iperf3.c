@@ -37,6 +37,15 @@ int cvb_iperf3_new(struct cvb_run *run, struct cvb_err *err)
 	return run->state ? 0 : cvb_err_set(err, -ENOMEM, "out of memory");
 }
 
+int cvb_iperf3_lists(const struct cvb_iperf3_conf *conf, const char *const *dir_names,
+		     struct cvb_list *ret_streams, struct cvb_list *ret_dirs, struct cvb_err *err)
+{
+	int r = cvb_list_numbers(ret_streams, "streams", conf->streams, 1, CVB_IPERF3_MAX_STREAMS,
+				 err);
+
+	return r < 0 ? r : cvb_list_words(ret_dirs, "dir", conf->dirs, dir_names, err);
+}
+
 static uint32_t all_metrics(const struct cvb_bench *b)
 {
 	uint32_t mask = 0;

@@ -8,6 +8,7 @@
 #include "measure/bench.h"
 #include "net/iperf3_parse.h"
 #include "net/netpeer.h"
+#include "net/wordlist.h"
 
 enum cvb_iperf3_dir {
 	CVB_IPERF3_SEND,    /* from here to the peer */
@@ -39,6 +40,52 @@ struct cvb_iperf3 {
 	struct cvb_netpeer peer;
 	struct cvb_iperf3_test tests[CVB_IPERF3_MAX_TESTS]; /* one a case */
 };
+
+/* What both let choose; the first member of their configurations. */
+struct cvb_iperf3_conf {
+	char *streams;
+	char *dirs;
+	uint64_t window_bytes; /* of the socket buffers; 0: the kernel's choice */
+};
+
+/* The rows of it in their option tables: what a stream is, and which directions there are. */
+#define CVB_IPERF3_OPTS(stream, dir_help)                                                          \
+	{.name = "streams",                                                                        \
+	 .type = CVB_OPT_STR,                                                                      \
+	 .offset = offsetof(struct cvb_iperf3_conf, streams),                                      \
+	 .arg = "N[,N…]",                                                                          \
+	 .def = "1,4",                                                                             \
+	 .help = stream " at the same time, 1 to 128; each number is a series of its own"},        \
+		{.name = "dir",                                                                    \
+		 .type = CVB_OPT_STR,                                                              \
+		 .offset = offsetof(struct cvb_iperf3_conf, dirs),                                 \
+		 .arg = "DIR[,DIR…]",                                                              \
+		 .def = "send,receive",                                                            \
+		 .help = dir_help},                                                                \
+	{                                                                                          \
+		.name = "window", .type = CVB_OPT_SIZE,                                            \
+		.offset = offsetof(struct cvb_iperf3_conf, window_bytes), .min = 0,                \
+		.max = 512 << 20, .def = "0", .unit = "bytes",                                     \
+		.help = "size of the socket buffers; 0 leaves it to the kernel"                    \
+	}
+
+/* The rows of CPU use in their tables of metrics, by the metrics' indices. */
+#define CVB_IPERF3_CPU_METRICS(local, remote)                                                      \
+	[local] = {.name = "cpu_local",                                                            \
+		   .kind = CVB_REPORTED,                                                           \
+		   .better = CVB_LOWER_IS_BETTER,                                                  \
+		   .unit = "ratio",                                                                \
+		   .help = "CPU time of this side's iperf3 / elapsed time, 1 = one CPU"},          \
+	[remote] = {.name = "cpu_remote",                                                          \
+		    .kind = CVB_REPORTED,                                                          \
+		    .better = CVB_LOWER_IS_BETTER,                                                 \
+		    .unit = "ratio",                                                               \
+		    .help = "CPU time of the peer's iperf3 / elapsed time, 1 = one CPU"}
+
+/* Read the lists of `conf`; `dir_names` (NULL-terminated) are the directions that there are. */
+CVB_MUST_CHECK int cvb_iperf3_lists(const struct cvb_iperf3_conf *conf,
+				    const char *const *dir_names, struct cvb_list *ret_streams,
+				    struct cvb_list *ret_dirs, struct cvb_err *err);
 
 /* Hook: -EOPNOTSUPP that names the Debian package. */
 CVB_MUST_CHECK int cvb_iperf3_supported(const struct cvb_run *run, struct cvb_err *err);

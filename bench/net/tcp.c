@@ -4,7 +4,6 @@
  */
 #include "core/util.h"
 #include "net/iperf3.h"
-#include "net/wordlist.h"
 
 #include <errno.h>
 
@@ -27,39 +26,19 @@ static const struct cvb_metric metrics[] = {
 			   .better = CVB_LOWER_IS_BETTER,
 			   .unit = "count",
 			   .help = "segments that the sender sent again during one run"},
-	[M_CPU_LOCAL] = {.name = "cpu_local",
-			 .kind = CVB_REPORTED,
-			 .better = CVB_LOWER_IS_BETTER,
-			 .unit = "ratio",
-			 .help = "CPU time of this side's iperf3 / elapsed time, 1 = one CPU"},
-	[M_CPU_REMOTE] = {.name = "cpu_remote",
-			  .kind = CVB_REPORTED,
-			  .better = CVB_LOWER_IS_BETTER,
-			  .unit = "ratio",
-			  .help = "CPU time of the peer's iperf3 / elapsed time, 1 = one CPU"},
+	CVB_IPERF3_CPU_METRICS(M_CPU_LOCAL, M_CPU_REMOTE),
 	{.name = NULL},
 };
 
 struct tcp_conf {
-	char *streams;
-	char *dirs;
+	struct cvb_iperf3_conf both;
 	uint64_t duration_ms;
-	uint64_t window_bytes;
 };
 
+_Static_assert(offsetof(struct tcp_conf, both) == 0, "CVB_IPERF3_OPTS counts from the start");
+
 static const struct cvb_opt opts[] = {
-	{.name = "streams",
-	 .type = CVB_OPT_STR,
-	 .offset = offsetof(struct tcp_conf, streams),
-	 .arg = "N[,N…]",
-	 .def = "1,4",
-	 .help = "connections at the same time, 1 to 128; each number is a series of its own"},
-	{.name = "dir",
-	 .type = CVB_OPT_STR,
-	 .offset = offsetof(struct tcp_conf, dirs),
-	 .arg = "DIR[,DIR…]",
-	 .def = "send,receive",
-	 .help = "send, receive, bidir (both at the same time)"},
+	CVB_IPERF3_OPTS("connections", "send, receive, bidir (both at the same time)"),
 	{.name = "duration_ms",
 	 .type = CVB_OPT_U64,
 	 .offset = offsetof(struct tcp_conf, duration_ms),
@@ -69,14 +48,6 @@ static const struct cvb_opt opts[] = {
 	 .unit = "ms",
 	 .help = "length of each run; iperf3 counts in seconds, so any other length is had by "
 		 "sending what the first run's speed needs for it"},
-	{.name = "window",
-	 .type = CVB_OPT_SIZE,
-	 .offset = offsetof(struct tcp_conf, window_bytes),
-	 .min = 0,
-	 .max = 512 << 20,
-	 .def = "0",
-	 .unit = "bytes",
-	 .help = "size of the socket buffers; 0 leaves it to the kernel"},
 	CVB_OPT_END,
 };
 
@@ -84,18 +55,15 @@ static int add_cases(struct cvb_run *run, struct cvb_err *err)
 {
 	const struct tcp_conf *conf = run->conf;
 	struct cvb_list streams, dirs;
-	int r = cvb_list_numbers(&streams, "streams", conf->streams, 1, CVB_IPERF3_MAX_STREAMS,
-				 err);
+	int r = cvb_iperf3_lists(&conf->both, cvb_iperf3_dir_names, &streams, &dirs, err);
 
-	if (r == 0)
-		r = cvb_list_words(&dirs, "dir", conf->dirs, cvb_iperf3_dir_names, err);
 	for (size_t i = 0; r == 0 && i < streams.n; i++) {
 		for (size_t d = 0; r == 0 && d < dirs.n; d++) {
 			const struct cvb_iperf3_test test = {
 				.dir = (enum cvb_iperf3_dir)dirs.v[d],
 				.streams = streams.v[i],
 				.duration_ms = conf->duration_ms,
-				.window_bytes = conf->window_bytes,
+				.window_bytes = conf->both.window_bytes,
 			};
 
 			r = cvb_iperf3_add(run, &test,

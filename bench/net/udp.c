@@ -5,7 +5,6 @@
  */
 #include "core/util.h"
 #include "net/iperf3.h"
-#include "net/wordlist.h"
 
 #include <errno.h>
 #include <math.h>
@@ -50,29 +49,20 @@ static const struct cvb_metric metrics[] = {
 		      .unit = "ns",
 		      .help = "smoothed change of the transit time from one datagram to the next "
 			      "(RFC 1889)"},
-	[M_CPU_LOCAL] = {.name = "cpu_local",
-			 .kind = CVB_REPORTED,
-			 .better = CVB_LOWER_IS_BETTER,
-			 .unit = "ratio",
-			 .help = "CPU time of this side's iperf3 / elapsed time, 1 = one CPU"},
-	[M_CPU_REMOTE] = {.name = "cpu_remote",
-			  .kind = CVB_REPORTED,
-			  .better = CVB_LOWER_IS_BETTER,
-			  .unit = "ratio",
-			  .help = "CPU time of the peer's iperf3 / elapsed time, 1 = one CPU"},
+	CVB_IPERF3_CPU_METRICS(M_CPU_LOCAL, M_CPU_REMOTE),
 	{.name = NULL},
 };
 
 static const char *const dir_names[] = {"send", "receive", NULL}; /* enum cvb_iperf3_dir */
 
 struct udp_conf {
+	struct cvb_iperf3_conf both;
 	char *payloads;
-	char *streams;
-	char *dirs;
 	uint64_t rate_bytes_per_s;
 	uint64_t duration_s;
-	uint64_t window_bytes;
 };
+
+_Static_assert(offsetof(struct udp_conf, both) == 0, "CVB_IPERF3_OPTS counts from the start");
 
 static const struct cvb_opt opts[] = {
 	{.name = "payload_bytes",
@@ -82,18 +72,7 @@ static const struct cvb_opt opts[] = {
 	 .def = "64,1460",
 	 .unit = "bytes",
 	 .help = "payload of a datagram, 16 to 65507; each number is a series of its own"},
-	{.name = "streams",
-	 .type = CVB_OPT_STR,
-	 .offset = offsetof(struct udp_conf, streams),
-	 .arg = "N[,N…]",
-	 .def = "1,4",
-	 .help = "sockets at the same time, 1 to 128; each number is a series of its own"},
-	{.name = "dir",
-	 .type = CVB_OPT_STR,
-	 .offset = offsetof(struct udp_conf, dirs),
-	 .arg = "DIR[,DIR…]",
-	 .def = "send,receive",
-	 .help = "send, receive"},
+	CVB_IPERF3_OPTS("sockets", "send, receive"),
 	{.name = "rate_bytes_per_s",
 	 .type = CVB_OPT_U64,
 	 .offset = offsetof(struct udp_conf, rate_bytes_per_s),
@@ -112,14 +91,6 @@ static const struct cvb_opt opts[] = {
 	 .def = "1",
 	 .unit = "s",
 	 .help = "length of each run; iperf3 counts in seconds"},
-	{.name = "window",
-	 .type = CVB_OPT_SIZE,
-	 .offset = offsetof(struct udp_conf, window_bytes),
-	 .min = 0,
-	 .max = 512 << 20,
-	 .def = "0",
-	 .unit = "bytes",
-	 .help = "size of the socket buffers; 0 leaves it to the kernel"},
 	CVB_OPT_END,
 };
 
@@ -152,17 +123,14 @@ static int add_cases(struct cvb_run *run, struct cvb_err *err)
 {
 	const struct udp_conf *conf = run->conf;
 	struct cvb_iperf3_test test = {.duration_ms = conf->duration_s * 1000,
-				       .window_bytes = conf->window_bytes,
+				       .window_bytes = conf->both.window_bytes,
 				       .rate_bytes_per_s = conf->rate_bytes_per_s};
 	struct cvb_list payloads, streams, dirs;
 	int r = cvb_list_numbers(&payloads, "payload_bytes", conf->payloads, LEAST_PAYLOAD_BYTES,
 				 MOST_PAYLOAD_BYTES, err);
 
 	if (r == 0)
-		r = cvb_list_numbers(&streams, "streams", conf->streams, 1, CVB_IPERF3_MAX_STREAMS,
-				     err);
-	if (r == 0)
-		r = cvb_list_words(&dirs, "dir", conf->dirs, dir_names, err);
+		r = cvb_iperf3_lists(&conf->both, dir_names, &streams, &dirs, err);
 	for (size_t p = 0; r == 0 && p < payloads.n; p++) {
 		for (size_t s = 0; r == 0 && s < streams.n; s++) {
 			test.payload_bytes = payloads.v[p];

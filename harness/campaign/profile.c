@@ -2,12 +2,11 @@
 #include "campaign/profile_part.h"
 
 #include "core/file.h"
+#include "core/ini.h"
 #include "core/util.h"
 
 #include <errno.h>
 #include <string.h>
-
-#define MAX_PROFILE_BYTES (1 << 20)
 
 const char *const cvb_gate_kind_names[] = {"non-inferiority", "equivalence", "absolute", "report",
 					   NULL};
@@ -162,11 +161,8 @@ static char *find_profile(const char *name, struct cvb_err *err)
 	return path;
 }
 
-typedef int read_fn(const char *path, size_t max_bytes, char **ret_text, size_t *ret_bytes,
-		    struct cvb_err *err);
-
 /* Takes `path`, which may be NULL if err says why. */
-static int load(struct cvb_profile **ret, char *path, read_fn *read, struct cvb_err *err)
+static int load(struct cvb_profile **ret, char *path, bool follow, struct cvb_err *err)
 {
 	struct cvb_profile *p = calloc(1, sizeof(*p));
 	int r;
@@ -177,10 +173,8 @@ static int load(struct cvb_profile **ret, char *path, read_fn *read, struct cvb_
 	}
 	p->path = path;
 	r = path ? cvb_opts_defaults(cvb_profile_opts, p, err) : -EINVAL;
-	if (r == 0 && read(p->path, MAX_PROFILE_BYTES, &p->text, NULL, err) < 0)
-		r = -EINVAL;
-	if (r == 0 && strlen(p->text) == 0)
-		r = cvb_err_set(err, -EINVAL, "%s is empty", p->path);
+	if (r == 0)
+		r = cvb_ini_read(p->path, follow, &p->text, err);
 	if (r == 0)
 		r = cvb_profile_parse(p, err);
 	if (r == 0)
@@ -210,7 +204,7 @@ static int load(struct cvb_profile **ret, char *path, read_fn *read, struct cvb_
 
 int cvb_profile_load(struct cvb_profile **ret, const char *name, struct cvb_err *err)
 {
-	int r = load(ret, find_profile(name, err), cvb_file_read, err);
+	int r = load(ret, find_profile(name, err), /* follow= */ true, err);
 
 	if (r < 0)
 		return r;
@@ -224,7 +218,7 @@ int cvb_profile_load_copy(struct cvb_profile **ret, const char *path, struct cvb
 {
 	char *own = strdup(path);
 
-	return own ? load(ret, own, cvb_file_read_regular, err)
+	return own ? load(ret, own, /* follow= */ false, err)
 		   : cvb_err_set(err, -ENOMEM, "out of memory");
 }
 

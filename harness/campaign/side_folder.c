@@ -31,8 +31,8 @@ static int read_file(struct cvb_side *side, const char *path, bool may_skip, str
 
 	if (!shown)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
-	e = cvb_file_read(!strcmp(path, "-") ? "/dev/stdin" : path, CVB_SIDE_MAX_FILE_BYTES, &text,
-			  &bytes, err);
+	e = (may_skip ? cvb_file_read : cvb_file_read_input)(path, CVB_SIDE_MAX_FILE_BYTES, &text,
+							     &bytes, err);
 	if (e < 0)
 		return e == -EFBIG ? -EBADMSG : e;
 	doc = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &why);

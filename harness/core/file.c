@@ -52,29 +52,59 @@ static int read_all(int fd, const char *path, size_t max_bytes, char **ret_text,
 	return 0;
 }
 
+/* O_NONBLOCK is for the open: one of a pipe would wait for a writer. */
+static int read_regular(const char *path, int flags, size_t max_bytes, char **ret_text,
+			size_t *ret_bytes, struct cvb_err *err)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | flags);
+	struct stat st;
+
+	if (fd < 0 && errno == ELOOP && flags & O_NOFOLLOW)
+		return cvb_err_set(err, -EINVAL, "%s is a link, which is not followed here", path);
+	/* a socket, or a device that is not there */
+	if (fd < 0 && errno != ENXIO && errno != ENODEV)
+		return cvb_err_set(err, -errno, "cannot open %s: %s", path, strerror(errno));
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return cvb_err_set(err, -EINVAL, "%s is not a regular file", path);
+	return read_all(fd, path, max_bytes, ret_text, ret_bytes, err);
+}
+
 int cvb_file_read(const char *path, size_t max_bytes, char **ret_text, size_t *ret_bytes,
 		  struct cvb_err *err)
 {
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return cvb_err_set(err, -errno, "cannot open %s: %s", path, strerror(errno));
-	return read_all(fd, path, max_bytes, ret_text, ret_bytes, err);
+	return read_regular(path, 0, max_bytes, ret_text, ret_bytes, err);
 }
 
 int cvb_file_read_regular(const char *path, size_t max_bytes, char **ret_text, size_t *ret_bytes,
 			  struct cvb_err *err)
 {
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	struct stat st;
+	return read_regular(path, O_NOFOLLOW, max_bytes, ret_text, ret_bytes, err);
+}
 
-	if (fd < 0 && errno == ELOOP)
-		return cvb_err_set(err, -EINVAL, "%s is a link, which is not followed here", path);
-	if (fd < 0)
-		return cvb_err_set(err, -errno, "cannot open %s: %s", path, strerror(errno));
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-		return cvb_err_set(err, -EINVAL, "%s is not a regular file", path);
-	return read_all(fd, path, max_bytes, ret_text, ret_bytes, err);
+/* The descriptor that a path means, or -1: one that we were started with. */
+static int inherited(const char *path)
+{
+	static const char folder[] = "/dev/fd/";
+	const char *number = path + strlen(folder);
+	unsigned long fd;
+	char *end;
+
+	if (!strcmp(path, "-") || !strcmp(path, "/dev/stdin"))
+		return STDIN_FILENO;
+	if (strncmp(path, folder, strlen(folder)) != 0 || *number < '0' || *number > '9')
+		return -1;
+	fd = strtoul(number, &end, 10);
+	return *end || fd > INT_MAX ? -1 : (int)fd;
+}
+
+int cvb_file_read_input(const char *path, size_t max_bytes, char **ret_text, size_t *ret_bytes,
+			struct cvb_err *err)
+{
+	int fd = inherited(path);
+
+	return fd < 0 ? cvb_file_read(path, max_bytes, ret_text, ret_bytes, err)
+		      : read_all(fd, fd == STDIN_FILENO ? "stdin" : path, max_bytes, ret_text,
+				 ret_bytes, err);
 }
 
 int cvb_file_read_line(const char *path, char *buf, size_t buf_bytes)

@@ -12,16 +12,21 @@
 
 /*
  * Read a whole file of at most `max_bytes` into fresh, NUL-terminated memory (caller frees).
- * `ret_bytes` may be NULL.  -EFBIG if larger, else the errno of open or read.
+ * `ret_bytes` may be NULL.  -EFBIG if larger, -EINVAL for what is not a regular file (a pipe would
+ * be waited for, a device may never end), else the errno of open or read.
  * Works for /proc and /sys, whose sizes are not known beforehand.
  */
 CVB_MUST_CHECK int cvb_file_read(const char *path, size_t max_bytes, char **ret_text,
 				 size_t *ret_bytes, struct cvb_err *err);
 
-/* The same for what may come from a stranger, such as a file of a bundle: no link is followed, and
- * what is not a regular file is -EINVAL (a pipe would be waited for). */
+/* The same for what may come from a stranger, such as a file of a bundle: a link is -EINVAL too. */
 CVB_MUST_CHECK int cvb_file_read_regular(const char *path, size_t max_bytes, char **ret_text,
 					 size_t *ret_bytes, struct cvb_err *err);
+
+/* The same as cvb_file_read, and what the caller's shell gave us: "-" and /dev/stdin are standard
+ * input, /dev/fd/N is that descriptor (`<(program)`), and these may be pipes. */
+CVB_MUST_CHECK int cvb_file_read_input(const char *path, size_t max_bytes, char **ret_text,
+				       size_t *ret_bytes, struct cvb_err *err);
 
 /* Read the first line of a small file without its newline; -errno quietly (no chain) if absent. */
 int cvb_file_read_line(const char *path, char *buf, size_t buf_bytes);

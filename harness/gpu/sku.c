@@ -5,6 +5,7 @@
 #include "gpu/sku.h"
 
 #include "core/file.h"
+#include "core/ini.h"
 #include "core/opt.h"
 #include "core/util.h"
 #include "gpu/emu.h"
@@ -12,7 +13,6 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
-#include <ini.h>
 #include <math.h>
 #include <pthread.h>
 #include <string.h>
@@ -22,7 +22,6 @@ enum {
 	IN_ON = 2,
 	IN_BOTH = IN_OFF | IN_ON,
 	MAX_SKUS = 64,
-	MAX_TEXT = 256 * 1024,
 };
 
 struct row {
@@ -115,7 +114,6 @@ const char *cvb_sku_grade_text(enum cvb_sku_grade grade)
 /* ---- one file ---- */
 
 #define HEADER CVB_SKU_PARAMS /* the section [sku] */
-#define NONE   (-1)
 
 /* What a section gave; grade and source may be meant for both modes. */
 struct seen {
@@ -128,13 +126,10 @@ struct seen {
 
 struct reader {
 	struct cvb_sku *sku;
-	const char *path, *at; /* rest of the text */
 	unsigned line;
-	int section; /* enum cvb_sku_param, HEADER or NONE */
-	char header[64];
+	int section; /* enum cvb_sku_param or HEADER */
 	bool has_hbm;
 	struct seen seen[CVB_SKU_PARAMS + 1];
-	int r;
 	struct cvb_err *err;
 };
 
@@ -143,32 +138,26 @@ static const char *section_name(int i)
 	return i == HEADER ? "sku" : rows[i].name;
 }
 
-static int begin_section(struct reader *rd, const char *header)
+static int begin_section(void *ctx, const char *header, unsigned line, struct cvb_err *err)
 {
+	struct reader *rd = ctx;
 	const char *names[CVB_SKU_PARAMS + 2] = {NULL};
 
-	snprintf(rd->header, sizeof(rd->header), "%s", header);
+	rd->line = line;
 	for (int i = 0; i <= CVB_SKU_PARAMS; i++) {
 		names[i] = section_name(i);
 		if (strcmp(names[i], header) != 0)
 			continue;
-		if (rd->seen[i].section)
-			return cvb_err_set(rd->err, -EINVAL, "[%s] is there twice", header);
 		rd->seen[i] = (struct seen){.section = true, .grade = {-1, -1, -1}};
-		rd->seen[i].line = rd->line;
+		rd->seen[i].line = line;
 		rd->section = i;
 		return 0;
 	}
-	const char *near = cvb_nearest(header, names);
-
-	return cvb_err_set(rd->err, -EINVAL, "unknown section [%s]%s%s%s", header,
-			   near ? "; did you mean [" : "", near ? near : "", near ? "]?" : "");
+	return cvb_ini_unknown("section", header, names, err);
 }
 
 static int set_text(struct reader *rd, char **field, const char *key, const char *value)
 {
-	if (*field)
-		return cvb_err_set(rd->err, -EINVAL, "%s is there twice", key);
 	if (!*value)
 		return cvb_err_set(rd->err, -EINVAL, "%s is empty", key);
 	*field = strdup(value);
@@ -177,6 +166,8 @@ static int set_text(struct reader *rd, char **field, const char *key, const char
 
 static int set_header(struct reader *rd, const char *key, const char *value)
 {
+	static const char *const keys[] = {"name",   "gpu",	  "tee",     "cpu",
+					   "driver", "hbm_bytes", "summary", NULL};
 	struct cvb_sku *s = rd->sku;
 	const struct {
 		const char *key;
@@ -188,12 +179,7 @@ static int set_header(struct reader *rd, const char *key, const char *value)
 		if (!strcmp(texts[i].key, key))
 			return set_text(rd, texts[i].field, key, value);
 	if (strcmp(key, "hbm_bytes") != 0)
-		return cvb_err_set(rd->err, -EINVAL,
-				   "unknown key %s: expected name, gpu, tee, cpu, driver, "
-				   "hbm_bytes or summary",
-				   key);
-	if (rd->has_hbm)
-		return cvb_err_set(rd->err, -EINVAL, "hbm_bytes is there twice");
+		return cvb_ini_unknown("key", key, keys, rd->err);
 	rd->has_hbm = true;
 	if (cvb_parse_size(value, &s->hbm_bytes) < 0 || s->hbm_bytes < CVB_GIB ||
 	    s->hbm_bytes > 1024 * CVB_GIB)
@@ -211,8 +197,6 @@ static int set_value(struct reader *rd, const struct row *row, int mode, const c
 
 	if (!(row->modes & (mode ? IN_ON : IN_OFF)))
 		return cvb_err_set(rd->err, -EINVAL, "%s has no value for cc=%s", row->name, key);
-	if (rd->seen[rd->section].value[mode])
-		return cvb_err_set(rd->err, -EINVAL, "%s is there twice", key);
 	rd->seen[rd->section].value[mode] = true;
 	if (!strcmp(value, "unknown"))
 		return 0;
@@ -239,8 +223,6 @@ static int set_grade(struct reader *rd, int which, const char *key, const char *
 {
 	struct seen *s = &rd->seen[rd->section];
 
-	if (s->grade[which] >= 0)
-		return cvb_err_set(rd->err, -EINVAL, "%s is there twice", key);
 	for (int i = CVB_SKU_MEASURED; grades[i]; i++) {
 		if (!strcmp(grades[i], value)) {
 			s->grade[which] = i;
@@ -261,8 +243,6 @@ static int set_param(struct reader *rd, const char *key, const char *value)
 	struct seen *s = &rd->seen[rd->section];
 
 	if (!strcmp(key, "unit")) {
-		if (s->unit)
-			return cvb_err_set(rd->err, -EINVAL, "unit is there twice");
 		s->unit = true;
 		return strcmp(value, row->unit) == 0
 			       ? 0
@@ -280,64 +260,17 @@ static int set_param(struct reader *rd, const char *key, const char *value)
 		return set_grade(rd, which, key, value);
 	if (which >= 0 && !strcmp(word, "source"))
 		return set_text(rd, &s->source[which], key, value);
-	const char *near = cvb_nearest(key, keys);
-
-	return cvb_err_set(rd->err, -EINVAL, "unknown key %s%s%s%s", key,
-			   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+	return cvb_ini_unknown("key", key, keys, rd->err);
 }
 
-/* fgets for inih that counts lines and opens sections, so that also an empty one is seen. */
-static char *next_line(char *buf, int room, void *ctx)
-{
-	struct reader *rd = ctx;
-	size_t len;
-
-	if (!*rd->at || rd->r < 0)
-		return NULL;
-	rd->line++;
-	rd->at += strspn(rd->at, " \t");
-	len = strcspn(rd->at, "\n");
-	if (rd->at[len] == '\n')
-		len++;
-	if (len >= (size_t)room) {
-		rd->r = cvb_err_set(rd->err, -EINVAL, "the line is longer than %d characters",
-				    room - 1);
-		return NULL;
-	}
-	memcpy(buf, rd->at, len);
-	buf[len] = '\0';
-	rd->at += len;
-
-	const char *close = buf[0] == '[' ? strchr(buf, ']') : NULL;
-
-	if (close) {
-		char header[64];
-
-		snprintf(header, sizeof(header), "%.*s", (int)(close - buf - 1), buf + 1);
-		rd->r = begin_section(rd, header);
-		if (rd->r < 0)
-			return NULL;
-	}
-	return buf;
-}
-
-static int on_entry(void *ctx, const char *section, const char *key, const char *value)
+static int set_key(void *ctx, const char *key, const char *value, unsigned line,
+		   struct cvb_err *err)
 {
 	struct reader *rd = ctx;
 
-	(void)section; /* rd->header is whole */
-	if (rd->r < 0 || !key)
-		return 1;
-	value = value ? value : "";
-	if (rd->section == NONE)
-		rd->r = cvb_err_set(rd->err, -EINVAL, "%s stands before any [section]", key);
-	else if (rd->section == HEADER)
-		rd->r = set_header(rd, key, value);
-	else
-		rd->r = set_param(rd, key, value);
-	if (rd->r < 0)
-		cvb_err_wrap(rd->err, rd->r, "[%s]", rd->header);
-	return 1;
+	(void)err; /* the reader has it too */
+	rd->line = line;
+	return rd->section == HEADER ? set_header(rd, key, value) : set_param(rd, key, value);
 }
 
 /* Grade and source of one value, once its section is whole. */
@@ -391,7 +324,7 @@ static int finish(struct reader *rd)
 				return r;
 		}
 	}
-	rd->line = rd->seen[HEADER].line;
+	rd->line = cvb_max(rd->seen[HEADER].line, 1U);
 	for (size_t i = 0; i < CVB_ARRAY_LEN(header); i++)
 		if (!header[i].there)
 			return cvb_err_set(rd->err, -EINVAL, "[sku]: %s is missing", header[i].key);
@@ -400,27 +333,25 @@ static int finish(struct reader *rd)
 
 int cvb_sku_parse(const char *text, const char *path, struct cvb_sku **ret, struct cvb_err *err)
 {
-	struct reader rd = {.path = path, .at = text, .section = NONE, .err = err};
-	int bad;
+	static const struct cvb_ini_ops ops = {.section = begin_section, .key = set_key};
+	struct reader rd = {.line = 1, .err = err};
+	int r;
 
 	rd.sku = calloc(1, sizeof(*rd.sku));
 	if (!rd.sku)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
-	bad = ini_parse_stream(next_line, &rd, on_entry, &rd);
-	if (rd.r == 0 && bad > 0) {
-		rd.line = (unsigned)bad;
-		rd.r = cvb_err_set(err, -EINVAL, "expected [section], key = value or a comment");
-	} else if (rd.r == 0 && bad < 0) {
-		rd.r = cvb_err_set(err, -ENOMEM, "out of memory");
+	r = cvb_ini_parse(text, path, &ops, &rd, err);
+	if (r == 0) {
+		r = finish(&rd);
+		if (r < 0)
+			cvb_err_wrap(err, r, "%s:%u", path, rd.line);
 	}
-	if (rd.r == 0)
-		rd.r = finish(&rd);
 	for (int i = 0; i < CVB_SKU_PARAMS; i++)
 		for (int j = 0; j < 3; j++)
 			free(rd.seen[i].source[j]);
-	if (rd.r < 0) {
+	if (r < 0) {
 		cvb_sku_free(rd.sku);
-		return cvb_err_wrap(err, rd.r, "%s:%u", path, rd.line);
+		return r;
 	}
 	*ret = rd.sku;
 	return 0;
@@ -435,7 +366,7 @@ int cvb_sku_load(const char *name, struct cvb_sku **ret, struct cvb_err *err)
 
 	if (!path)
 		return -ENOENT;
-	r = cvb_file_read(path, MAX_TEXT, &text, /* ret_bytes= */ NULL, err);
+	r = cvb_ini_read(path, /* follow= */ true, &text, err);
 	if (r < 0)
 		return r;
 	r = cvb_sku_parse(text, path, ret, err);

@@ -90,7 +90,7 @@ static void a_bad_workload_is_one_clear_error(void **state)
 		{"kv_heads = 2", "kv_heads = 3", "multiple of kv_heads"},
 		{"name = tiny", "name =", "name is empty"},
 		{"type = bf16", "type = int4", "x.ini:13: [model]: type"},
-		{"[model]", "[modle]", "expected [model] or [serving]"},
+		{"[model]", "[modle]", "x.ini:1: unknown section [modle]; did you mean [model]?"},
 		{"[model]\n", "", "stands before any [section]"},
 		{"[serving]\n", "hello\n[serving]\n", "expected [section], key = value"},
 		{"batch = 3", "prompt = 9999999999", "x.ini:15: [serving]: prompt"},

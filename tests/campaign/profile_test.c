@@ -103,7 +103,7 @@ static void each_mistake_is_named_with_its_line(void **state)
 		{"[profile]\nrounds = 3\n" HEAD "[profile]\nrounds = 3\n", "there twice: first"},
 		{HEAD "[arm b]\ntarget = local\ntarget = qemu\n", "target is there twice"},
 		{HEAD "[gate g]\nmargin = .9\nmargin = .8\n", "margin is there twice"},
-		{HEAD "[arm native]\n", "p.ini:6: arm native is there twice"},
+		{HEAD "[arm native]\n", "p.ini:6: [arm native] is there twice: first in line 3"},
 		{HEAD "[arm vm]\nmemroy = 1GiB\n", "did you mean memory"},
 		{HEAD "[arm vm]\nlike = nobody\n", "p.ini:7"},
 		{HEAD "[arm vm]\ntarget = ssh\n[bench null.nop]\n", "expected local or qemu"},

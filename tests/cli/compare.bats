@@ -78,6 +78,10 @@ compare() {
     jq -e '.metrics[0].ratio == 1 and .metrics[0].lower == null
         and (.metrics[0].reason | test("the same numbers"))' <<<"$output"
     run -3 --separate-stderr bash -c '"$0" compare - b.json <a.json' "$CVB"
+    run -3 --separate-stderr bash -c '"$0" compare <(cat a.json) <(cat b.json)' "$CVB"
+    mkfifo pipe
+    run -2 --separate-stderr timeout 20 "$CVB" compare pipe b.json
+    [[ "$stderr" == *"pipe is not a regular file"* ]]
 }
 
 @test "what is not the same work is an error that names it" {

@@ -48,6 +48,32 @@ setup() {
     [[ "$output$stderr" == *"gpt2"* ]]
 }
 
+@test "a profile, SKU or workload that is no file, or too large, is one message" {
+    mkdir -p data/profiles/gpu data/profiles/workload
+    cp "$root"/profiles/gpu/h100-tdx.ini data/profiles/gpu/
+    cp "$root"/profiles/workload/gpt2.ini data/profiles/workload/
+    export CVMBENCH_DATADIR=$PWD/data
+    gpu=(-g emu:h100-tdx,clock=virtual -n 1 --sample-ms 1)
+    run -0 --separate-stderr "$CVB" run llm.decode "${gpu[@]}"
+    for what in "is larger than 1048576 bytes" "is not a regular file"; do
+        for f in data/profiles/gpu/h100-tdx.ini data/profiles/workload/gpt2.ini p.ini; do
+            [ ! -f "$f" ] || mv "$f" good
+            case $what in
+            *larger*) { cat "$root/profiles/quick.ini" && head -c 2M /dev/zero | tr '\0' '\n'; } >"$f" ;;
+            *) mkfifo "$f" ;;
+            esac
+            case $f in
+            p.ini) run -2 --separate-stderr timeout 20 "$CVB" certify "$f" -o b ;;
+            *) run -2 --separate-stderr timeout 20 "$CVB" run llm.decode -s model=gpt2 "${gpu[@]}" ;;
+            esac
+            [ "$(grep -c "${f##*/} $what" <<<"$output$stderr")" -eq 1 ]
+            rm "$f"
+            [ ! -f good ] || mv good "$f"
+        done
+        [ ! -e b ]
+    done
+}
+
 @test "gpu-emulated gives the same verdicts, byte for byte" {
     run -0 --separate-stderr "$CVB" certify "$root/profiles/gpu-emulated.ini" -o one
     run -0 --separate-stderr "$CVB" certify "$root/profiles/gpu-emulated.ini" -o two

@@ -96,6 +96,52 @@ static void write_replaces_files_and_links_only(void **state)
 	assert_int_equal(cvb_remove_tree(dir), 0);
 }
 
+/* Neither waits for a writer nor reads what never ends. */
+static void read_takes_regular_files_only(void **state)
+{
+	char dir[] = "/tmp/cvb-core-XXXXXX", path[64], *text = NULL;
+	struct cvb_err err = {0};
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/pipe", dir);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	const char *const not_files[] = {path, dir, "/dev/null", "/dev/zero"};
+
+	alarm(20);
+	for (size_t i = 0; i < CVB_ARRAY_LEN(not_files); i++) {
+		assert_int_equal(cvb_file_read(not_files[i], 100, &text, NULL, &err), -EINVAL);
+		assert_non_null(strstr(err.frame[0].msg, "is not a regular file"));
+		assert_int_equal(cvb_file_read_input(not_files[i], 100, &text, NULL, NULL),
+				 -EINVAL);
+	}
+	alarm(0);
+	assert_int_equal(cvb_file_read("/proc/self/stat", 4096, &text, NULL, &err), 0);
+	assert_true(strlen(text) > 10);
+	free(text);
+	assert_int_equal(cvb_remove_tree(dir), 0);
+}
+
+/* `compare <(zcat a.json.gz) b.json` */
+static void input_may_be_an_inherited_pipe(void **state)
+{
+	char path[32], *text = NULL;
+	struct cvb_err err = {0};
+	int fd[2];
+
+	(void)state;
+	assert_int_equal(pipe2(fd, O_CLOEXEC), 0);
+	assert_int_equal(write(fd[1], "{}", 2), 2);
+	close(fd[1]);
+	snprintf(path, sizeof(path), "/dev/fd/%d", fd[0]);
+	assert_int_equal(cvb_file_read_input(path, 100, &text, NULL, &err), 0);
+	assert_string_equal(text, "{}");
+	free(text);
+	close(fd[0]);
+	assert_int_equal(cvb_file_read_input(path, 100, &text, NULL, &err), -EBADF);
+	assert_int_equal(cvb_file_read_input("/dev/fd/1x", 100, &text, NULL, &err), -ENOENT);
+}
+
 /* What a user may name with -o. */
 static void output_goes_through_to_devices_and_pipes(void **state)
 {
@@ -264,6 +310,8 @@ int main(void)
 		cmocka_unit_test(no_err_is_fine),
 		cmocka_unit_test(write_replaces_whole_or_not_at_all),
 		cmocka_unit_test(write_replaces_files_and_links_only),
+		cmocka_unit_test(read_takes_regular_files_only),
+		cmocka_unit_test(input_may_be_an_inherited_pipe),
 		cmocka_unit_test(output_goes_through_to_devices_and_pipes),
 		cmocka_unit_test(program_that_ends_takes_its_children_along),
 		cmocka_unit_test(program_output_and_status_are_kept_apart),

@@ -262,6 +262,23 @@ static void params_have_names_that_the_benchmark_lists(void **state)
 	}
 }
 
+/* A benchmark that is set up: null.nop with its one series. */
+static void open_bench(struct pair *p, struct cvb_remote *remote)
+{
+	struct cvb_setup setup = {.bench = nop(), .timeout_ms = 2000};
+	struct cvb_err err = {0};
+
+	open_pair(p);
+	say(p, OK("{\"series\":[{\"metric\":\"null.nop/cost\"}],\"cases\":1}"));
+	assert_int_equal(cvb_remote_setup(&p->client, &setup, remote, &err), 0);
+}
+
+static void close_bench(struct pair *p, struct cvb_remote *remote)
+{
+	cvb_remote_done(remote);
+	close_pair(p);
+}
+
 static void lying_samples_are_refused(void **state)
 {
 	static const char *const bad[] = {
@@ -275,7 +292,6 @@ static void lying_samples_are_refused(void **state)
 		OK2("{\"values\":[true],\"duration_ns\":1}"),
 		OK2("{\"values\":[[1.0]],\"duration_ns\":1}"),
 	};
-	struct cvb_setup setup = {.bench = nop(), .timeout_ms = 2000};
 
 	(void)state;
 	for (size_t i = 0; i < CVB_ARRAY_LEN(bad); i++) {
@@ -285,15 +301,12 @@ static void lying_samples_are_refused(void **state)
 		struct pair p;
 		json_t *row = NULL;
 
-		open_pair(&p);
-		say(&p, OK("{\"series\":[{\"metric\":\"null.nop/cost\"}],\"cases\":1}"));
-		assert_int_equal(cvb_remote_setup(&p.client, &setup, &remote, &err), 0);
+		open_bench(&p, &remote);
 		say(&p, bad[i]);
 		assert_int_equal(cvb_remote_sample(&p.client, &remote, iters, 2000, &row, &err),
 				 -EPROTO);
 		assert_null(row);
-		cvb_remote_done(&remote);
-		close_pair(&p);
+		close_bench(&p, &remote);
 	}
 }
 
@@ -330,7 +343,6 @@ static void samples_are_cut_to_what_can_be_true(void **state)
 			"\"max_segment_size_bytes\":{\"a\":[[[[1]]]]}}"),
 		 ROW("0", "null", "0", "null", "{}")},
 	};
-	struct cvb_setup setup = {.bench = nop(), .timeout_ms = 2000};
 
 	(void)state;
 	for (size_t i = 0; i < CVB_ARRAY_LEN(cases); i++) {
@@ -340,15 +352,12 @@ static void samples_are_cut_to_what_can_be_true(void **state)
 		struct cvb_err err = {0};
 		struct pair p;
 
-		open_pair(&p);
-		say(&p, OK("{\"series\":[{\"metric\":\"null.nop/cost\"}],\"cases\":1}"));
-		assert_int_equal(cvb_remote_setup(&p.client, &setup, &remote, &err), 0);
+		open_bench(&p, &remote);
 		say(&p, cases[i].reply);
 		assert_int_equal(cvb_remote_sample(&p.client, &remote, iters, 2000, &row, &err), 0);
 		text = json_dumps(row, JSON_COMPACT);
 		assert_string_equal(text, cases[i].row);
-		cvb_remote_done(&remote);
-		close_pair(&p);
+		close_bench(&p, &remote);
 	}
 }
 
@@ -405,7 +414,6 @@ static void iteration_counts_are_bounded(void **state)
 		OK2("{\"iters\":[\"1\"]}"),
 		OK2("{\"iters\":[1099511627777]}"),
 	};
-	struct cvb_setup setup = {.bench = nop(), .timeout_ms = 2000};
 
 	(void)state;
 	for (size_t i = 0; i < CVB_ARRAY_LEN(bad); i++) {
@@ -413,15 +421,12 @@ static void iteration_counts_are_bounded(void **state)
 		struct cvb_err err = {0};
 		struct pair p;
 
-		open_pair(&p);
-		say(&p, OK("{\"series\":[{\"metric\":\"null.nop/cost\"}],\"cases\":1}"));
-		assert_int_equal(cvb_remote_setup(&p.client, &setup, &remote, &err), 0);
+		open_bench(&p, &remote);
 		say(&p, bad[i]);
 		if (cvb_remote_calibrate(&p.client, &remote, 2000, &err) != -EPROTO)
 			fail_msg("wrong answer to: %s", bad[i]);
 		assert_null(remote.iters);
-		cvb_remote_done(&remote);
-		close_pair(&p);
+		close_bench(&p, &remote);
 	}
 }
 
@@ -493,7 +498,6 @@ static void lying_warm_ups_are_refused(void **state)
 		{OK2("{\"steady\":[\"steady\"],\"warmup_ns\":-7}"), -EPROTO},
 		{OK2("{}"), -EPROTO},
 	};
-	struct cvb_setup setup = {.bench = nop(), .timeout_ms = 2000};
 
 	(void)state;
 	for (size_t i = 0; i < CVB_ARRAY_LEN(cases); i++) {
@@ -503,9 +507,7 @@ static void lying_warm_ups_are_refused(void **state)
 		uint64_t spent_ns;
 		struct pair p;
 
-		open_pair(&p);
-		say(&p, OK("{\"series\":[{\"metric\":\"null.nop/cost\"}],\"cases\":1}"));
-		assert_int_equal(cvb_remote_setup(&p.client, &setup, &remote, &err), 0);
+		open_bench(&p, &remote);
 		remote.iters = json_pack("[i]", 1);
 		say(&p, cases[i].result);
 		if (cvb_remote_warm_up(&p.client, &remote, 1000, 2000, &steady, &spent_ns, &err) !=
@@ -513,8 +515,7 @@ static void lying_warm_ups_are_refused(void **state)
 			fail_msg("wrong answer to: %s", cases[i].result);
 		assert_int_equal(steady != NULL, cases[i].code == 0);
 		json_decref(steady);
-		cvb_remote_done(&remote);
-		close_pair(&p);
+		close_bench(&p, &remote);
 	}
 }
 
