@@ -80,7 +80,8 @@ static int build_series(struct cvb_runner *r, struct cvb_err *err)
 				   b->name);
 	r->series = calloc(r->run.n_cases * r->n_metrics, sizeof(*r->series));
 	r->run.values = calloc(r->run.n_cases * r->n_metrics, sizeof(double));
-	if (!r->series || !r->run.values)
+	r->sample_iters = calloc(r->run.n_cases, sizeof(*r->sample_iters));
+	if (!r->series || !r->run.values || !r->sample_iters)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	for (size_t c = 0; c < r->run.n_cases; c++) {
 		for (unsigned m = 0; m < r->n_metrics; m++) {
@@ -173,6 +174,7 @@ struct cvb_runner *cvb_runner_close(struct cvb_runner *r)
 		json_decref(r->run.cases[i].params);
 	free(r->run.cases);
 	free(r->run.values);
+	free(r->sample_iters);
 	free(r->series);
 	free(r->threads);
 	json_decref(r->run.notes);

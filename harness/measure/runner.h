@@ -103,7 +103,11 @@ CVB_MUST_CHECK int cvb_runner_warm_up(struct cvb_runner *r, const uint64_t *iter
 				      uint64_t budget_ns, struct cvb_warmup *ret,
 				      struct cvb_err *err);
 
-/* Take one sample: every case once, in order, `iters[i]` iterations each. */
+/*
+ * Take one sample: every case once, in order, `iters[i]` iterations each.  Where these last less
+ * than 1 ms, 1000 clock ticks or readings, the batch is thrown away and a longer one taken, up to
+ * the case's max_iters; the values are of the iterations that were run.
+ */
 CVB_MUST_CHECK int cvb_runner_sample(struct cvb_runner *r, const uint64_t *iters,
 				     struct cvb_sample *sample, struct cvb_err *err);
 

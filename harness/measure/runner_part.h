@@ -42,6 +42,7 @@ struct cvb_runner {
 	const struct cvb_clock *clock;
 	struct cvb_series *series;
 	size_t n_series, n_metrics;
+	uint64_t *sample_iters; /* of each case, in the sample at hand */
 
 	struct cvb_runner_thread *threads;
 	unsigned n_started;

@@ -22,10 +22,30 @@
 #define WARMUP_BATCHES	     24 /* before the first look */
 #define WARMUP_MAX_BATCHES   1000
 
+/* Batches that may be thrown away for being too short; calibration needs fewer from a count of 1.
+ */
+#define MAX_SHORT_BATCHES 20
+
+static uint64_t most_iters(const struct cvb_case *c)
+{
+	return c->max_iters ? c->max_iters : MAX_ITERS;
+}
+
+/* The count to try when a batch of `iters` took `ns`: a tenth above the target, and at most tenfold
+ * on one, noisy reading. */
+static uint64_t more_iters(const struct cvb_case *c, uint64_t iters, uint64_t ns,
+			   uint64_t target_ns)
+{
+	double factor = ns ? 1.1 * (double)target_ns / (double)ns : 10.0;
+
+	factor = cvb_min(cvb_max(factor, 1.1), 10.0);
+	return cvb_min((uint64_t)ceil((double)iters * factor), most_iters(c));
+}
+
 static int calibrate_case(struct cvb_runner *r, const struct cvb_case *c, uint64_t target_ns,
 			  uint64_t *ret_iters, struct cvb_err *err)
 {
-	uint64_t limit = c->max_iters ? c->max_iters : MAX_ITERS, iters = 1, ns;
+	uint64_t limit = most_iters(c), iters = 1, ns;
 	unsigned crossed = 0;
 
 	/* nothing to find out, and nothing that has to be warm */
@@ -43,11 +63,7 @@ static int calibrate_case(struct cvb_runner *r, const struct cvb_case *c, uint64
 			continue;
 		}
 		crossed = 0;
-		/* aim a tenth above the target; grow at most tenfold on one, noisy reading */
-		double factor = ns ? 1.1 * (double)target_ns / (double)ns : 10.0;
-
-		factor = cvb_min(cvb_max(factor, 1.1), 10.0);
-		iters = cvb_min((uint64_t)ceil((double)iters * factor), limit);
+		iters = more_iters(c, iters, ns, target_ns);
 	}
 	*ret_iters = iters;
 	return 0;
@@ -182,6 +198,29 @@ static bool keeps_lengths(const struct cvb_bench *b)
 	return b->mode == CVB_MODE_BATCH && !(b->flags & CVB_BENCH_FAKE);
 }
 
+/*
+ * A batch of a sample, at least half as long as calibration aims at.  Its count may be too low: in
+ * a campaign it is another arm's, and a hand-over between CPUs that took 20 us when it was
+ * calibrated takes .2 us when the partner happens to spin.  A batch that is too short is thrown
+ * away, and a longer one run in its place, whatever that takes: not until a fast one comes.
+ */
+static int sample_batch(struct cvb_runner *r, const struct cvb_case *c, uint64_t *iters,
+			uint64_t *ret_ns, struct cvb_err *err)
+{
+	uint64_t target_ns = shortest_batch_ns(r);
+	int ret = cvb_runner_batch(r, c, *iters, ret_ns, err);
+
+	if (!keeps_lengths(r->run.bench) || cvb_runner_deterministic(r))
+		return ret;
+	for (unsigned i = 0; ret == 0 && i < MAX_SHORT_BATCHES; i++) {
+		if (*ret_ns >= target_ns / 2 || *iters >= most_iters(c))
+			break;
+		*iters = more_iters(c, *iters, *ret_ns, target_ns);
+		ret = cvb_runner_batch(r, c, *iters, ret_ns, err);
+	}
+	return ret;
+}
+
 int cvb_runner_sample(struct cvb_runner *r, const uint64_t *iters, struct cvb_sample *sample,
 		      struct cvb_err *err)
 {
@@ -196,8 +235,11 @@ int cvb_runner_sample(struct cvb_runner *r, const uint64_t *iters, struct cvb_sa
 			sample->ns[i] = 0;
 		ret = r->run.bench->measure(&r->run, err);
 	} else {
-		for (size_t i = 0; i < r->run.n_cases && ret == 0; i++)
-			ret = cvb_runner_batch(r, &r->run.cases[i], iters[i], &sample->ns[i], err);
+		for (size_t i = 0; i < r->run.n_cases && ret == 0; i++) {
+			r->sample_iters[i] = iters[i];
+			ret = sample_batch(r, &r->run.cases[i], &r->sample_iters[i], &sample->ns[i],
+					   err);
+		}
 	}
 	if (ret < 0)
 		return cvb_err_wrap(err, ret, "measuring %s", r->run.bench->name);
@@ -214,7 +256,8 @@ int cvb_runner_sample(struct cvb_runner *r, const uint64_t *iters, struct cvb_sa
 			s->metric->kind == CVB_REPORTED
 				? r->run.values[s->case_index * r->n_metrics + s->metric_index]
 				: metric_value(s->metric, &r->run.cases[s->case_index],
-					       iters[s->case_index], sample->ns[s->case_index]);
+					       r->sample_iters[s->case_index],
+					       sample->ns[s->case_index]);
 	}
 	return 0;
 }
