@@ -377,6 +377,25 @@ static void note_abort(struct campaign *c, const struct cvb_err *err)
 		cvb_ignore(cvb_journal_sync(c->journal, NULL));
 }
 
+/* Measure what is left.  What lies in the scratch folder is nobody's: a resumed bundle may come
+ * from a stranger, with links in it to what a guest's disk would overwrite. */
+static int measure(struct campaign *c, struct cvb_err *err)
+{
+	_cleanup_free_ char *scratch = cvb_bundle_path(c->bundle, "scratch");
+	int r;
+
+	if (!scratch)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	cvb_remove_tree(scratch);
+	r = cvb_mkdir_own(scratch, err);
+	if (r == 0)
+		r = run_sessions(c, err);
+	cvb_progress_end();
+	cvb_peer_stop(&c->peer);
+	cvb_remove_tree(scratch);
+	return r;
+}
+
 int cvb_campaign_run(const struct cvb_profile *profile, const char *bundle, uint64_t seed,
 		     bool resume, bool *ret_measured, struct cvb_err *err)
 {
@@ -395,17 +414,11 @@ int cvb_campaign_run(const struct cvb_profile *profile, const char *bundle, uint
 	else
 		r = open_bundle(c, seed, &why);
 	if (r == 0 && !c->done.ended) {
-		_cleanup_free_ char *scratch = cvb_bundle_path(bundle, "scratch");
-
 		*ret_measured = true;
 		begin_progress(c);
-		r = run_sessions(c, &why);
-		cvb_progress_end();
-		cvb_peer_stop(&c->peer);
+		r = measure(c, &why);
 		if (r < 0)
 			note_abort(c, &why);
-		if (scratch)
-			cvb_remove_tree(scratch);
 	}
 	cvb_journal_close(c->journal);
 	free(c);
