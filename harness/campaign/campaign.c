@@ -32,6 +32,7 @@ struct campaign {
 	bool resume;
 	struct cvb_journal *journal;
 	struct done done;
+	struct cvb_announced announced;
 	struct cvb_peer peer;
 };
 
@@ -91,6 +92,25 @@ static int take_done(const struct cvb_model *m, const struct cvb_profile *p, str
 	return 0;
 }
 
+/* What is in the journal is known, were it more than a share: it can be read. */
+static int take_announced(struct campaign *c, const struct cvb_model *m, struct cvb_err *err)
+{
+	size_t most = c->announced.most;
+	int r = 0;
+
+	c->announced.most = SIZE_MAX;
+	for (size_t i = 0; r == 0 && i < m->n_series; i++) {
+		const struct cvb_model_series *s = m->series[i];
+		_cleanup_json_ json_t *list =
+			json_pack("[{s:s, s:O?}]", "metric", s->name, "params", s->params);
+
+		r = list ? cvb_announced_add(&c->announced, m->benches[s->bench].name, list, err)
+			 : cvb_err_set(err, -ENOMEM, "out of memory");
+	}
+	c->announced.most = most;
+	return r;
+}
+
 static int read_done(struct campaign *c, const char *journal, struct cvb_err *err)
 {
 	struct cvb_model *m = NULL;
@@ -103,6 +123,8 @@ static int read_done(struct campaign *c, const char *journal, struct cvb_err *er
 		return cvb_err_wrap(err, r, "reading what was done already");
 	c->done.begun = true;
 	r = c->resume ? take_done(m, c->profile, &c->done, err) : 0;
+	if (r == 0 && c->resume)
+		r = take_announced(c, m, err);
 	cvb_model_free(m);
 	return r;
 }
@@ -318,6 +340,7 @@ static int run_session(struct campaign *c, uint64_t s, struct cvb_err *err)
 	struct cvb_session session = {.profile = c->profile,
 				      .bundle = c->bundle,
 				      .journal = c->journal,
+				      .announced = &c->announced,
 				      .seed = c->done.seed,
 				      .number = s + 1,
 				      .attempt = c->done.attempts[s] + 1,
@@ -377,6 +400,25 @@ static void note_abort(struct campaign *c, const struct cvb_err *err)
 		cvb_ignore(cvb_journal_sync(c->journal, NULL));
 }
 
+/* Measure what is left.  What lies in the scratch folder is nobody's: a resumed bundle may come
+ * from a stranger, with links in it to what a guest's disk would overwrite. */
+static int measure(struct campaign *c, struct cvb_err *err)
+{
+	_cleanup_free_ char *scratch = cvb_bundle_path(c->bundle, "scratch");
+	int r;
+
+	if (!scratch)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	cvb_remove_tree(scratch);
+	r = cvb_mkdir_own(scratch, err);
+	if (r == 0)
+		r = run_sessions(c, err);
+	cvb_progress_end();
+	cvb_peer_stop(&c->peer);
+	cvb_remove_tree(scratch);
+	return r;
+}
+
 int cvb_campaign_run(const struct cvb_profile *profile, const char *bundle, uint64_t seed,
 		     bool resume, bool *ret_measured, struct cvb_err *err)
 {
@@ -390,24 +432,20 @@ int cvb_campaign_run(const struct cvb_profile *profile, const char *bundle, uint
 	c->profile = profile;
 	c->bundle = bundle;
 	c->resume = resume;
+	c->announced.most = cvb_announced_share(profile->n_benches);
 	if (profile->sessions > MAX_SESSIONS)
 		r = cvb_err_set(&why, -EINVAL, "more than %d sessions", MAX_SESSIONS);
 	else
 		r = open_bundle(c, seed, &why);
 	if (r == 0 && !c->done.ended) {
-		_cleanup_free_ char *scratch = cvb_bundle_path(bundle, "scratch");
-
 		*ret_measured = true;
 		begin_progress(c);
-		r = run_sessions(c, &why);
-		cvb_progress_end();
-		cvb_peer_stop(&c->peer);
+		r = measure(c, &why);
 		if (r < 0)
 			note_abort(c, &why);
-		if (scratch)
-			cvb_remove_tree(scratch);
 	}
 	cvb_journal_close(c->journal);
+	cvb_announced_done(&c->announced);
 	free(c);
 	if (r < 0 && err)
 		*err = why;

@@ -11,7 +11,11 @@
  *                 value, adjusted by Benjamini and Hochberg over all compared metrics, is at most
  *                 .05.  So among the metrics that are called FAIL at most one in twenty is expected
  *                 to be a false alarm, however many are compared.
- *   INCONCLUSIVE  neither, or no interval
+ *   INCONCLUSIVE  neither, or no interval; or the verdict would be another with the samples that
+ *                 steal or throttling voided
+ *   INVALID       bundles: an arm that measures this one again (or, with `per`, that one) differs
+ *                 from it, or is too noisy, by the rules of a campaign's gates (verdict_aa.c); the
+ *                 A/A intervals of all of a bundle's series hold together
  *
  * Kind equivalence: bounds inside or outside [margin, 1 / margin].
  *
@@ -22,8 +26,9 @@
  * The document ("cvmbench.compare/1"):
  *
  *   schema, base {path, kind, sessions}, current {the same}, kind, margin, per,
- *   overall  the worst verdict: FAIL, INCONCLUSIVE, PASS; ERROR if there is any input error, else
- *            INVALID if any measurement is; UNSUPPORTED if neither side supports anything
+ *   overall  the worst verdict: FAIL, INVALID, INCONCLUSIVE, PASS; ERROR if there is any input
+ *            error, else INVALID if any measurement has no ratio for being so; UNSUPPORTED if
+ *            neither side supports anything
  *   metrics [{id, metric, arm, base, params, unit, better, base_value, current_value, kind, margin,
  *             ratio, lower, upper, confidence, alpha, method, sessions, sessions_base,
  *             sessions_current, rounds, pairing, p_fail, p_adjusted, verdict, reason, emulated,

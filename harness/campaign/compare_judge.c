@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "campaign/compare_part.h"
 
+#include "campaign/verdict_part.h"
 #include "core/util.h"
 
 #include <errno.h>
@@ -103,10 +104,10 @@ static void no_interval(struct cvb_ratio *r, enum cvb_no_interval why)
 	r->lower = r->upper = r->p_below = r->p_above = NAN;
 }
 
-static int estimate(struct cvb_compared *row, double margin, struct cvb_ratio *ret,
-		    struct cvb_err *err)
+static int estimate(const struct cvb_compared *row, const struct cvb_side_series *const series[2],
+		    double margin, struct cvb_ratio *ret, struct cvb_err *err)
 {
-	const struct cvb_side_series *b = row->series[0], *c = row->series[1];
+	const struct cvb_side_series *b = series[0], *c = series[1];
 	_cleanup_free_ double *xb = logs_of(b), *xc = logs_of(c);
 	struct cvb_bounds_of of = {.alpha = CVB_GATE_ALPHA, .margin = margin};
 	int r;
@@ -182,7 +183,7 @@ static int judge_one(struct cvb_compared *row, const struct cvb_compare_plan *pl
 	int e = same < 0 ? cvb_err_set(err, -ENOMEM, "out of memory") : 0;
 
 	if (e == 0)
-		e = estimate(row, plan->margin, r, err);
+		e = estimate(row, row->series, plan->margin, r, err);
 	if (e < 0)
 		return e;
 	row->verdict = CVB_VERDICT_INCONCLUSIVE;
@@ -201,16 +202,95 @@ static int judge_one(struct cvb_compared *row, const struct cvb_compare_plan *pl
 		/* outside on either side; margins come in either direction */
 		double low = fmin(plan->margin, 1 / plan->margin), below;
 
-		e = estimate(row, low, &other, err);
+		e = estimate(row, row->series, low, &other, err);
 		below = other.p_below;
 		if (e == 0)
-			e = estimate(row, 1 / low, &other, err);
+			e = estimate(row, row->series, 1 / low, &other, err);
 		row->p_fail = fmin(below, other.p_above);
 	}
 	if (row->verdict == CVB_VERDICT_INCONCLUSIVE)
 		say_undecided(row, plan);
 	else
 		say_decided(row, plan);
+	return e;
+}
+
+/* --- what speaks against it --------------------------------------------------------------------
+ */
+
+static bool decided(const struct cvb_compared *row)
+{
+	return row->verdict == CVB_VERDICT_PASS || row->verdict == CVB_VERDICT_FAIL;
+}
+
+/* As in a campaign (verdict_series.c): the verdict must not depend on what was voided. */
+static int check_voided(struct cvb_compared *row, const struct cvb_compare_plan *plan,
+			struct cvb_err *err)
+{
+	const struct cvb_side_series *with[2];
+	enum cvb_verdict other;
+	struct cvb_ratio r;
+	size_t voided = 0;
+
+	if (!decided(row) || (!row->series[0]->with && !row->series[1]->with))
+		return 0;
+	for (int i = 0; i < 2; i++) {
+		with[i] = row->series[i]->with ? row->series[i]->with : row->series[i];
+		voided += with[i]->samples - row->series[i]->samples;
+		if (with[i]->bad || !with[i]->n) {
+			row->verdict = CVB_VERDICT_INCONCLUSIVE;
+			say(row, "%s: a sample that was left out has no value: %.300s",
+			    cvb_side_names[i], with[i]->bad ? with[i]->bad : "?");
+			return 0;
+		}
+	}
+	int e = estimate(row, with, plan->margin, &r, err);
+
+	if (e < 0)
+		return e;
+	other = cvb_gate_decide(plan->rule, r.lower, r.upper, plan->margin);
+	if (other == row->verdict)
+		return 0;
+	say(row,
+	    "%s without the %zu samples that stolen CPU time or throttling disturbed, but %s with "
+	    "them (ratio %.4g, bounds %.4g to %.4g): the verdict must not depend on them",
+	    cvb_verdict_names[row->verdict], voided, cvb_verdict_names[other], r.ratio, r.lower,
+	    r.upper);
+	row->verdict = CVB_VERDICT_INCONCLUSIVE;
+	return 0;
+}
+
+/* As in a campaign (verdict_aa.c): what an arm differs from itself is no change. */
+static int check_again(struct cvb_compared *row, const struct cvb_compare_plan *plan, int side,
+		       const struct cvb_side_again *a, struct cvb_err *err)
+{
+	_cleanup_free_ char *aa = cvb_strf("%s of %s", a->aa, cvb_side_names[side]);
+	const struct cvb_again again = {
+		.base = a->base, .aa = aa, .wide = a->wide, .narrow = a->narrow, .alpha = a->alpha};
+	struct cvb_judgement j = {.verdict = row->verdict,
+				  .ratio = row->ratio,
+				  .has_ratio = true,
+				  .reason = strdup(row->reason)};
+	int e = aa && j.reason ? cvb_verdict_hold(&j, plan->rule, plan->margin, &again) : -ENOMEM;
+
+	if (e == 0) {
+		row->verdict = j.verdict;
+		say(row, "%s", j.reason);
+	}
+	free(j.reason);
+	return e < 0 ? cvb_err_set(err, e, "out of memory") : 0;
+}
+
+static int check_surroundings(struct cvb_compared *row, const struct cvb_compare_plan *plan,
+			      struct cvb_err *err)
+{
+	int e = check_voided(row, plan, err);
+
+	for (int i = 0; i < 2; i++)
+		for (size_t k = 0;
+		     k < row->series[i]->n_again && e == 0 && row->verdict != CVB_VERDICT_INVALID;
+		     k++)
+			e = check_again(row, plan, i, &row->series[i]->again[k], err);
 	return e;
 }
 
@@ -234,13 +314,14 @@ int cvb_compare_judge(struct cvb_compared *rows, size_t n, const struct cvb_comp
 		struct cvb_compared *row = &rows[i];
 
 		row->p_adjusted = isnan(p[i]) ? row->p_fail : adjusted[i];
-		if (row->verdict != CVB_VERDICT_FAIL || !(adjusted[i] > CVB_COMPARE_FDR))
-			continue;
-		row->verdict = CVB_VERDICT_INCONCLUSIVE;
-		say(row,
-		    "taken alone the bounds fail the margin %.4g, but among all metrics that were "
-		    "compared some do so by chance: p is %.3g, adjusted %.3g",
-		    plan->margin, row->p_fail, adjusted[i]);
+		if (row->verdict == CVB_VERDICT_FAIL && adjusted[i] > CVB_COMPARE_FDR) {
+			row->verdict = CVB_VERDICT_INCONCLUSIVE;
+			say(row,
+			    "taken alone the bounds fail the margin %.4g, but among all metrics "
+			    "that were compared some do so by chance: p is %.3g, adjusted %.3g",
+			    plan->margin, row->p_fail, adjusted[i]);
+		}
+		r = check_surroundings(row, plan, err);
 	}
 	return r;
 }

@@ -21,7 +21,7 @@ struct cvb_compared {
 	double p_fail; /* p value against "within the margin" */
 	double p_adjusted;
 	enum cvb_verdict verdict;
-	char reason[320];
+	char reason[640];
 };
 
 extern const char *const cvb_side_names[]; /* "base", "current" */

@@ -192,16 +192,19 @@ static void print_summary(FILE *out, const json_t *doc, bool colour)
 	const json_t *metrics = json_object_get(doc, "metrics"), *m;
 	const char *overall = text_of(doc, "overall");
 	size_t n[8] = {0}, i, errors = json_array_size(json_object_get(doc, "errors"));
+	char invalid[40] = "";
 
 	json_array_foreach (metrics, i, m)
 		for (size_t v = 0; cvb_verdict_names[v] && v < CVB_ARRAY_LEN(n); v++)
 			n[v] += !strcmp(text_of(m, "verdict"), cvb_verdict_names[v]);
+	if (n[CVB_VERDICT_INVALID])
+		snprintf(invalid, sizeof(invalid), ", %zu INVALID", n[CVB_VERDICT_INVALID]);
 	fprintf(out,
-		"\noverall: %s%s%s   %zu FAIL, %zu INCONCLUSIVE, %zu PASS, %zu error%s; %s, "
+		"\noverall: %s%s%s   %zu FAIL%s, %zu INCONCLUSIVE, %zu PASS, %zu error%s; %s, "
 		"margin %.6g\n",
 		colour_of(overall, colour), overall, colour ? "\033[0m" : "", n[CVB_VERDICT_FAIL],
-		n[CVB_VERDICT_INCONCLUSIVE], n[CVB_VERDICT_PASS], errors, errors == 1 ? "" : "s",
-		text_of(doc, "kind"), number_of(doc, "margin"));
+		invalid, n[CVB_VERDICT_INCONCLUSIVE], n[CVB_VERDICT_PASS], errors,
+		errors == 1 ? "" : "s", text_of(doc, "kind"), number_of(doc, "margin"));
 	if (!strcmp(overall, CVB_COMPARE_ERROR))
 		print_text(out, NULL, 0,
 			   "ERROR: not everything could be compared, so the comparison as a whole "

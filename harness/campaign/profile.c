@@ -26,8 +26,8 @@ const struct cvb_opt cvb_profile_opts[] = {
 	 .type = CVB_OPT_STR,
 	 .offset = P(looks),
 	 .arg = "S,S,…",
-	 .help = "sessions after which the gates are looked at, such as 6,10,16,24; the last is "
-		 "`sessions`; default: once, at the end"},
+	 .help = "sessions after which the gates are looked at, such as 6,10,16,24, from 5 on; the "
+		 "last is `sessions`; default: once, at the end"},
 	{.name = "rounds",
 	 .type = CVB_OPT_U64,
 	 .offset = P(rounds),
@@ -123,7 +123,7 @@ const struct cvb_opt cvb_profile_gate_opts[] = {
 	 .def = "0.95",
 	 .min = 1e-6,
 	 .max = 1000,
-	 .help = "smallest acceptable performance ratio arm / base"},
+	 .help = "smallest acceptable performance ratio arm / base; not for kind = absolute"},
 	{.name = "estimator",
 	 .type = CVB_OPT_CHOICE,
 	 .offset = G(estimator),
@@ -209,6 +209,8 @@ int cvb_profile_load(struct cvb_profile **ret, const char *name, struct cvb_err 
 	if (r < 0)
 		return r;
 	r = cvb_profile_check_params(*ret, err);
+	if (r == 0)
+		r = cvb_profile_check_plan(*ret, err);
 	if (r < 0)
 		*ret = cvb_profile_free(*ret);
 	return r;

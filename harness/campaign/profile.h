@@ -59,6 +59,7 @@ struct cvb_gate {
 	double limit;  /* absolute: worst acceptable value, in the metric's unit */
 	unsigned looks[CVB_GATE_MAX_LOOKS]; /* the profile's looks, in sessions */
 	unsigned n_looks;		    /* 0: one look, at the end */
+	bool margin_given;
 	unsigned line;
 };
 

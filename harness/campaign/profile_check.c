@@ -3,6 +3,7 @@
  * Checks over a whole profile.
  */
 #include "campaign/profile_part.h"
+#include "campaign/verdict.h"
 #include "core/util.h"
 #include "gpu/gpu.h"
 
@@ -265,6 +266,36 @@ int cvb_profile_check_params(const struct cvb_profile *p, struct cvb_err *err)
 			return cvb_err_wrap(err, r, "%s:%u: [gate %s]", p->path, g->line, g->id);
 	}
 	return 0;
+}
+
+/* A campaign ends at the first look that decides every gate, and must be certifiable there. */
+static int check_first_look(const struct cvb_profile *p, struct cvb_err *err)
+{
+	unsigned looks[CVB_GATE_MAX_LOOKS] = {0}, n = 0;
+	int r = p->looks ? cvb_gate_parse_looks(p->looks, looks, &n, err) : 0;
+
+	if (r == 0 && n > 1 && looks[0] < CVB_CERTIFY_SESSIONS)
+		r = cvb_err_set(
+			err, -EINVAL,
+			"looks = %s: a campaign that ends at %u sessions cannot certify: the "
+			"first look must be at %d sessions or later",
+			p->looks, looks[0], CVB_CERTIFY_SESSIONS);
+	return r < 0 ? cvb_err_wrap(err, r, "%s: [profile]", p->path) : 0;
+}
+
+int cvb_profile_check_plan(const struct cvb_profile *p, struct cvb_err *err)
+{
+	for (size_t i = 0; i < p->n_gates; i++) {
+		const struct cvb_gate *g = &p->gates[i];
+
+		if (g->kind != CVB_GATE_ABSOLUTE || !g->margin_given)
+			continue;
+		cvb_err_set(err, -EINVAL,
+			    "margin has no meaning for kind = absolute: the value is held against "
+			    "limit as it is");
+		return cvb_err_wrap(err, -EINVAL, "%s:%u: [gate %s]", p->path, g->line, g->id);
+	}
+	return check_first_look(p, err);
 }
 
 int cvb_profile_check(struct cvb_profile *p, struct cvb_err *err)

@@ -24,6 +24,9 @@ CVB_MUST_CHECK int cvb_profile_parse(struct cvb_profile *p, struct cvb_err *err)
 /* Everything that one line cannot tell.  Fills in arm masks, looks and defaulted bases. */
 CVB_MUST_CHECK int cvb_profile_check(struct cvb_profile *p, struct cvb_err *err);
 
+/* What no campaign is to plan any more, though older ones could: not for a bundle's copy. */
+CVB_MUST_CHECK int cvb_profile_check_plan(const struct cvb_profile *p, struct cvb_err *err);
+
 /* Names in gates' params that their benchmark cannot have.  Not for a bundle's copy: what was
  * measured there is in its journal, by the names of its day. */
 CVB_MUST_CHECK int cvb_profile_check_params(const struct cvb_profile *p, struct cvb_err *err);

@@ -194,6 +194,8 @@ static int set_key(void *ctx, const char *key, const char *value, unsigned line,
 	case SECTION_BENCH:
 		return set_bench_key(rd, key, value);
 	case SECTION_GATE:
+		if (!strcmp(key, "margin"))
+			p->gates[rd->index].margin_given = true;
 		return cvb_opt_set(cvb_profile_gate_opts, &p->gates[rd->index], key, value, err);
 	case SECTION_NONE:
 		break;

@@ -84,7 +84,7 @@ static int start_arm(struct cvb_live *l, struct cvb_arm_run *a, struct cvb_err *
 	a->scratch = cvb_strf("%s/scratch/%s", s->bundle, a->arm->name);
 	if (!a->scratch)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
-	r = cvb_mkdir_all(a->scratch, err);
+	r = cvb_mkdir_own(a->scratch, err);
 	if (r < 0)
 		return r;
 
@@ -205,7 +205,7 @@ int cvb_session_run(const struct cvb_session *s, struct cvb_err *err)
 		l->arms[a].hiwater = -1;
 	}
 	l->console_dir = cvb_strf("%s/console", s->bundle);
-	r = l->console_dir ? cvb_mkdir_all(l->console_dir, err)
+	r = l->console_dir ? cvb_mkdir_own(l->console_dir, err)
 			   : cvb_err_set(err, -ENOMEM, "out of memory");
 	if (r == 0)
 		r = run_arms(l, err);

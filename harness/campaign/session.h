@@ -5,6 +5,7 @@
 #ifndef CVB_CAMPAIGN_SESSION_H
 #define CVB_CAMPAIGN_SESSION_H
 
+#include "campaign/announced.h"
 #include "campaign/journal.h"
 #include "campaign/profile.h"
 #include "target/peer.h"
@@ -13,6 +14,7 @@ struct cvb_session {
 	const struct cvb_profile *profile;
 	const char *bundle;
 	struct cvb_journal *journal;
+	struct cvb_announced *announced; /* by all sessions so far */
 	uint64_t seed;
 	uint64_t number;     /* from 1 */
 	uint64_t attempt;    /* from 1 */

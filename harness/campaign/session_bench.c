@@ -107,6 +107,8 @@ static int setup_there(struct cvb_live *l, struct cvb_arm_run *a, size_t b, stru
 	if (r == 0)
 		r = cvb_remote_setup(&a->target->client, &setup, &a->remote, err);
 	if (r == 0)
+		r = cvb_announced_add(l->s->announced, pb->bench->name, a->remote.series, err);
+	if (r == 0)
 		r = warm_up(a, warmup_budget_ns(p, b), setup.timeout_ms, err);
 	if (r == 0) /* the arm has run since `from` without a pause */
 		r = clock_json(a, &from, setup.timeout_ms, &a->before.clock, err);

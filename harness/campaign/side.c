@@ -59,6 +59,12 @@ static void series_free(void *item)
 
 	if (!s)
 		return;
+	for (size_t i = 0; i < s->n_again; i++) {
+		free(s->again[i].base);
+		free(s->again[i].aa);
+	}
+	free(s->again);
+	series_free(s->with);
 	free(s->key);
 	free(s->metric);
 	free(s->title);
@@ -275,6 +281,29 @@ int cvb_side_add_session(struct cvb_side_series *s, double *values, size_t n, co
 				where, i + 1, v);
 	}
 	return fit ? cvb_side_add_value(s, cvb_hodges_lehmann(values, n), hash) : 0;
+}
+
+struct cvb_side_series *cvb_side_with(struct cvb_side_series *s)
+{
+	if (!s->with)
+		s->with = calloc(1, sizeof(*s->with));
+	if (s->with)
+		s->with->better = s->better;
+	return s->with;
+}
+
+int cvb_side_add_again(struct cvb_side_series *s, const struct cvb_side_again *a)
+{
+	struct cvb_side_again *more = reallocarray(s->again, s->n_again + 1, sizeof(*more)), *own;
+
+	if (!more)
+		return -ENOMEM;
+	s->again = more;
+	own = &more[s->n_again++];
+	*own = *a;
+	own->base = strdup(a->base);
+	own->aa = strdup(a->aa);
+	return own->base && own->aa ? 0 : -ENOMEM;
 }
 
 /* --- environments ------------------------------------------------------------------------------

@@ -5,7 +5,8 @@
  *   side.c         the containers, and where a side comes from
  *   side_folder.c  the file or folder of result documents
  *   side_result.c  result documents: each is one session of one arm without a name
- *   side_bundle.c  the bundle of a campaign: its arms, without those that measure an arm again
+ *   side_bundle.c  the bundle of a campaign: its arms; those that measure one again are held
+ *                  against its series
  *
  * Documents and journals are hostile input.  What cannot be read at all (types, counts, texts that
  * are too long) is -EBADMSG with file and field.  A number that has no logarithm, an outcome that
@@ -17,6 +18,7 @@
 
 #include "core/err.h"
 #include "measure/bench.h"
+#include "stats/ratio.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -52,6 +54,13 @@ struct cvb_side_value {
 	uint64_t hash;	 /* of the session's samples, to the last bit */
 };
 
+/* What an arm that measures another one again says about a series: see verdict_aa.c. */
+struct cvb_side_again {
+	char *base, *aa;
+	struct cvb_ratio wide, narrow;
+	double alpha;
+};
+
 struct cvb_side_series {
 	char *key;    /* unique within the benchmark */
 	char *metric; /* "gpu.copy/bandwidth" */
@@ -68,6 +77,11 @@ struct cvb_side_series {
 	unsigned seen;	   /* the loader's mark: the latest of them */
 	bool partly;	   /* not all sessions of the benchmark have it */
 	char *bad;	   /* NULL: all is well */
+	/* the same with the samples that steal or throttling voided; NULL: there are none */
+	struct cvb_side_series *with;
+	size_t voided; /* of the samples; not in `samples` */
+	struct cvb_side_again *again;
+	size_t n_again;
 };
 
 /* What changes the meaning of a number; a reader must never miss it. */
@@ -152,6 +166,10 @@ CVB_MUST_CHECK int cvb_side_add_session(struct cvb_side_series *s, double *value
 					const char *where);
 /* The same from a value that the caller estimated. */
 CVB_MUST_CHECK int cvb_side_add_value(struct cvb_side_series *s, double log_perf, uint64_t hash);
+/* s->with, made when it is first asked for; NULL when memory is out. */
+struct cvb_side_series *cvb_side_with(struct cvb_side_series *s);
+/* Add to s->again; texts are copied.  -ENOMEM. */
+CVB_MUST_CHECK int cvb_side_add_again(struct cvb_side_series *s, const struct cvb_side_again *a);
 
 #define CVB_SIDE_HASH_START UINT64_C(0xcbf29ce484222325)
 uint64_t cvb_side_hash(uint64_t hash, const void *data, size_t bytes); /* FNV-1a */

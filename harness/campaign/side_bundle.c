@@ -17,25 +17,36 @@
 struct loader {
 	struct cvb_side *side;
 	const struct cvb_model *m;
-	int per;	/* index of the arm that values are relative to, or -1 */
-	double *values; /* room for the longest series */
-	size_t voided;	/* samples of the series at hand that something disturbed */
+	int per;	 /* index of the arm that values are relative to, or -1 */
+	double *values;	 /* room for the longest series */
+	double aa_alpha; /* each bound of an A/A interval, so that all of them hold together */
 	struct cvb_err *err;
 };
 
-/* The values of each session of one arm; what was disturbed does not count. */
-static int add_plain(struct loader *l, struct cvb_side_series *s, const struct cvb_model_points *p)
+/* The session that begins at p->v[from]: its values into l->values, their number into *ret_n, and
+ * how many points it has. */
+static size_t session_values(struct loader *l, const struct cvb_model_points *p, size_t from,
+			     enum cvb_match which, size_t *ret_n)
 {
-	size_t all;
+	size_t i = from, n = 0;
+
+	for (; i < p->n && p->v[i].session == p->v[from].session; i++)
+		if (cvb_verdict_usable(p->v[i].disturbed, which))
+			l->values[n++] = p->v[i].value;
+	*ret_n = n;
+	return i - from;
+}
+
+/* The values of each session of one arm. */
+static int add_sessions(struct loader *l, struct cvb_side_series *s,
+			const struct cvb_model_points *p, enum cvb_match which)
+{
+	size_t all, n;
 
 	for (size_t i = 0; i < p->n; i += all) {
 		char where[40];
-		size_t n = 0;
 
-		for (all = 0; i + all < p->n && p->v[i + all].session == p->v[i].session; all++)
-			if (!p->v[i + all].disturbed)
-				l->values[n++] = p->v[i + all].value;
-		l->voided += all - n;
+		all = session_values(l, p, i, which, &n);
 		snprintf(where, sizeof(where), "session %u", p->v[i].session);
 		if (n && cvb_side_add_session(s, l->values, n, where) < 0)
 			return -ENOMEM;
@@ -43,25 +54,34 @@ static int add_plain(struct loader *l, struct cvb_side_series *s, const struct c
 	return 0;
 }
 
-/* What each session says of the arm relative to the other: pairs, rounds seconds apart. */
-static int add_relative(struct loader *l, struct cvb_side_series *s,
-			const struct cvb_model_series *ms, unsigned arm)
+/* What was disturbed does not count; that this does not decide is seen in s->with. */
+static int add_plain(struct loader *l, struct cvb_side_series *s, const struct cvb_model_points *p)
 {
-	bool lower = ms->better == CVB_LOWER_IS_BETTER;
-	struct cvb_matched pairs;
+	size_t usable = 0;
+
+	for (size_t i = 0; i < p->n; i++) {
+		s->voided += p->v[i].disturbed != CVB_UNDISTURBED;
+		usable += cvb_verdict_usable(p->v[i].disturbed, CVB_MATCH_DISTURBED);
+	}
+	if (add_sessions(l, s, p, CVB_MATCH_UNDISTURBED) < 0)
+		return -ENOMEM;
+	if (usable == p->n - s->voided)
+		return 0;
+	return cvb_side_with(s) ? add_sessions(l, s->with, p, CVB_MATCH_DISTURBED) : -ENOMEM;
+}
+
+/* What each session says of the arm relative to the other: pairs, rounds seconds apart. */
+static int add_pairs(struct cvb_side_series *s, const struct cvb_matched *pairs, bool lower)
+{
 	struct cvb_sessions z = {0};
 	struct cvb_err why = {0};
 	size_t at = 0;
-	int r = cvb_verdict_match(ms, l->per, (int)arm, UINT_MAX, CVB_MATCH_UNDISTURBED, &pairs,
-				  l->err);
+	int r;
 
-	if (r < 0)
-		return r;
-	l->voided = pairs.voided;
-	s->samples = pairs.n;
-	r = pairs.n ? cvb_sessions_make(&z, pairs.v, pairs.n, lower, CVB_RATIO_LOCATION,
-					pairs.pairing, &why)
-		    : 0;
+	s->samples = pairs->n;
+	r = pairs->n ? cvb_sessions_make(&z, pairs->v, pairs->n, lower, CVB_RATIO_LOCATION,
+					 pairs->pairing, &why)
+		     : 0;
 	if (r == -EINVAL) {
 		char text[256];
 
@@ -73,12 +93,76 @@ static int add_relative(struct loader *l, struct cvb_side_series *s,
 		uint64_t hash = CVB_SIDE_HASH_START;
 
 		for (unsigned k = 0; k < z.rounds[i]; k++, at++)
-			hash = cvb_side_hash(hash, &pairs.v[at].base, 2 * sizeof(double));
+			hash = cvb_side_hash(hash, &pairs->v[at].base, 2 * sizeof(double));
 		r = cvb_side_add_value(s, z.z[i], hash);
 	}
 	cvb_sessions_done(&z);
+	return r;
+}
+
+static int add_relative(struct loader *l, struct cvb_side_series *s,
+			const struct cvb_model_series *ms, unsigned arm)
+{
+	bool lower = ms->better == CVB_LOWER_IS_BETTER;
+	struct cvb_matched pairs, all;
+	int r = cvb_verdict_match(ms, l->per, (int)arm, UINT_MAX, CVB_MATCH_UNDISTURBED, &pairs,
+				  l->err);
+
+	if (r < 0)
+		return r;
+	s->voided = pairs.voided;
+	r = add_pairs(s, &pairs, lower);
+	if (r == 0 && pairs.by[CVB_DISTURBED_STEAL] + pairs.by[CVB_DISTURBED_THROTTLE]) {
+		r = cvb_verdict_match(ms, l->per, (int)arm, UINT_MAX, CVB_MATCH_DISTURBED, &all,
+				      l->err);
+		if (r == 0) {
+			r = cvb_side_with(s) ? add_pairs(s->with, &all, lower) : -ENOMEM;
+			cvb_matched_done(&all);
+		}
+	}
 	cvb_matched_done(&pairs);
 	return r;
+}
+
+/* What the campaign's A/A arms say of one arm of the series. */
+static int add_again(struct loader *l, struct cvb_side_series *s, const struct cvb_model_series *ms,
+		     unsigned base)
+{
+	struct cvb_again_of of = {.series = ms,
+				  .base = (int)base,
+				  .estimator = CVB_RATIO_LOCATION,
+				  .last_session = UINT_MAX,
+				  .alpha = l->aa_alpha};
+
+	for (unsigned a = 0; a < l->m->n_arms; a++) {
+		_cleanup_free_ char *distrust = NULL;
+		struct cvb_err why = {0};
+		struct cvb_again again;
+		int r;
+
+		if (!cvb_verdict_measures_again(l->m, ms, a, (int)base))
+			continue;
+		of.aa = (int)a;
+		r = cvb_verdict_again(l->m, &of, &again, &distrust, &why);
+		if (r == -EINVAL)
+			cvb_side_spoil_series(s, "A/A arm %s: %s", again.aa, why.frame[0].msg);
+		else if (r < 0)
+			return r;
+		if (r == 0 && distrust)
+			cvb_side_note(l->side, "A/A arm %s tells nothing: %s", again.aa, distrust);
+		if (r != 1)
+			continue;
+		r = cvb_side_add_again(s, &(struct cvb_side_again){
+						  .base = (char *)(uintptr_t)again.base,
+						  .aa = (char *)(uintptr_t)again.aa,
+						  .wide = again.wide,
+						  .narrow = again.narrow,
+						  .alpha = again.alpha,
+					  });
+		if (r < 0)
+			return r;
+	}
+	return 0;
 }
 
 /* What the surroundings of a series say about it. */
@@ -87,20 +171,20 @@ static void judge_series(struct loader *l, struct cvb_side_bench *b, struct cvb_
 {
 	const struct cvb_model_points *p = &ms->points[arm];
 	const char *name = l->m->arms[arm].name;
-	size_t all = l->voided + s->samples;
+	size_t all = s->voided + s->samples;
 
-	if ((double)l->voided > CVB_VOIDED_LIMIT * (double)all)
+	if ((double)s->voided > CVB_VOIDED_LIMIT * (double)all)
 		cvb_side_spoil(
 			b, CVB_SIDE_INVALID,
 			"%zu of %zu samples on arm %s were disturbed, by stolen CPU time, throttling or "
 			"a clock step: more than %g %%",
-			l->voided, all, name, 100 * CVB_VOIDED_LIMIT);
-	else if (l->voided)
+			s->voided, all, name, 100 * CVB_VOIDED_LIMIT);
+	else if (s->voided)
 		cvb_side_note(
 			l->side,
 			"%s on arm %s: %zu of %zu samples are left out: stolen CPU time, throttling "
 			"or a clock step disturbed them",
-			s->title, name, l->voided, all);
+			s->title, name, s->voided, all);
 	if (p->sessions_unsteady > p->sessions_steady)
 		cvb_side_note(l->side, "%s on arm %s reached no steady state in %u of %u sessions",
 			      s->title, name, p->sessions_unsteady,
@@ -121,8 +205,11 @@ static int add_series(struct loader *l, struct cvb_side_bench *b, unsigned arm, 
 				    relative ? CVB_HIGHER_IS_BETTER : ms->better);
 		if (!s)
 			return -ENOMEM;
-		l->voided = 0;
 		r = relative ? add_relative(l, s, ms, arm) : add_plain(l, s, &ms->points[arm]);
+		if (r == 0)
+			r = add_again(l, s, ms, arm);
+		if (r == 0 && relative)
+			r = add_again(l, s, ms, (unsigned)l->per);
 		if (r < 0)
 			return r;
 		judge_series(l, b, s, ms, arm);
@@ -266,10 +353,23 @@ static int find_per(struct loader *l, const char *per)
 			   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
+/* CVB_AA_ALPHA, shared among all that measures again. */
+static double aa_alpha(const struct cvb_model *m)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < m->n_series; i++)
+		for (size_t a = 0; a < m->n_arms; a++)
+			n += m->arms[a].aa_of && m->series[i]->points[a].n;
+	return CVB_AA_ALPHA / (double)cvb_max(n, (size_t)1);
+}
+
 static int add_arms(struct loader *l)
 {
 	size_t most = 1;
 	int r = 0;
+
+	l->aa_alpha = aa_alpha(l->m);
 
 	for (size_t i = 0; i < l->m->n_series; i++)
 		for (size_t a = 0; a < l->m->n_arms; a++)
@@ -279,9 +379,11 @@ static int add_arms(struct loader *l)
 		r = -ENOMEM;
 	for (unsigned a = 0; r == 0 && a < l->m->n_arms; a++) {
 		if (l->m->arms[a].aa_of)
-			cvb_side_note(l->side,
-				      "arm %s measures %s again: it is no part of the comparison",
-				      l->m->arms[a].name, l->m->arms[a].aa_of);
+			cvb_side_note(
+				l->side,
+				"arm %s measures %s again: it has no row, but is held against "
+				"those of %s",
+				l->m->arms[a].name, l->m->arms[a].aa_of, l->m->arms[a].aa_of);
 		else if ((int)a != l->per)
 			r = add_arm(l, a);
 	}

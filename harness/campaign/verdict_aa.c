@@ -21,13 +21,6 @@
 /* An A/A deviation of less says nothing against a gate, however sure it is. */
 #define NEGLIGIBLE_TOLERANCES 0.1
 
-/* Does arm `a` measure `base` again in this series? */
-static bool measures_again(const struct cvb_model *m, const struct cvb_model_series *s, size_t a,
-			   int base)
-{
-	return m->arms[a].aa_of && s->points[a].n && cvb_model_arm(m, m->arms[a].aa_of) == base;
-}
-
 /* ---- the family ------------------------------------------------------------------------------ */
 
 #define ESTIMATORS (CVB_RATIO_MEAN + 1)
@@ -44,7 +37,7 @@ static void mark(const struct cvb_model *m, const struct cvb_gate *g, bool *seen
 		for (size_t a = 0; a < m->n_arms; a++) {
 			bool *at = &seen[(i * m->n_arms + a) * ESTIMATORS + (size_t)g->estimator];
 
-			*count += !*at && measures_again(m, s, a, base);
+			*count += !*at && cvb_verdict_measures_again(m, s, a, base);
 			*at = true;
 		}
 	}
@@ -72,20 +65,19 @@ static bool excludes_one(const struct cvb_ratio *r)
 
 /* ---- one gate -------------------------------------------------------------------------------- */
 
-/* One A/A arm beside one gate. */
-struct again {
-	const struct cvb_gate *g;
-	const char *base, *aa;	       /* names, for messages */
-	struct cvb_ratio wide, narrow; /* at the family's alpha, and at CVB_GATE_ALPHA */
-	double alpha;
+/* One A/A arm beside one verdict. */
+struct beside {
+	const struct cvb_again *again;
+	enum cvb_gate_rule rule;
+	double margin;
 	double tolerance; /* log; of the gate */
 };
 
 /* Would the verdict be the same if the arm were `off` (log) worse, or better? */
-static bool survives(const struct cvb_judgement *j, const struct again *a, double off)
+static bool survives(const struct cvb_judgement *j, const struct beside *x, double off)
 {
-	return cvb_gate_decide(cvb_verdict_rule(a->g), j->ratio.lower * exp(-off),
-			       j->ratio.upper * exp(off), cvb_verdict_margin(a->g)) == j->verdict;
+	return cvb_gate_decide(x->rule, j->ratio.lower * exp(-off), j->ratio.upper * exp(off),
+			       x->margin) == j->verdict;
 }
 
 static bool decided(const struct cvb_judgement *j)
@@ -100,83 +92,89 @@ static bool decided(const struct cvb_judgement *j)
  * own interval, of more rounds than the A/A arm's: it stands up to twice that, and wherever the
  * noise could not have made it.
  */
-static int check_noise(struct cvb_judgement *j, const struct again *a)
+static int check_noise(struct cvb_judgement *j, const struct beside *x)
 {
-	const struct cvb_ratio *r = &a->narrow;
+	const struct cvb_ratio *r = &x->again->narrow;
 	double half = log(r->upper / r->lower) / 2;
-	double limit = (decided(j) ? DECIDED_TOLERANCES : 1) * a->tolerance;
+	double limit = (decided(j) ? DECIDED_TOLERANCES : 1) * x->tolerance;
 
-	if (half <= limit || (decided(j) && survives(j, a, half)))
+	if (half <= limit || (decided(j) && survives(j, x, half)))
 		return 0;
 	j->retry = true;
 	return cvb_verdict_decide(
 		j, CVB_VERDICT_INVALID,
 		"too noisy to decide: the 90 %% interval %.4g to %.4g of arm %s measured again (arm "
 		"%s) is wider than plus or minus %.2g %%%s",
-		r->lower, r->upper, a->base, a->aa, 100 * expm1(limit),
-		decided(j) ? ", twice what this gate tolerates" : ", which this gate tolerates");
+		r->lower, r->upper, x->again->base, x->again->aa, 100 * expm1(limit),
+		decided(j) ? ", twice what the margin tolerates" : ", which the margin tolerates");
 }
 
 /*
  * Where there is no telling interval: below CVB_AA_FEW_SESSIONS, or without spread.  A deviation
  * beyond `least` voids a PASS or FAIL that would not survive it.
  */
-static int check_estimate(struct cvb_judgement *j, const struct again *a, double least)
+static int check_estimate(struct cvb_judgement *j, const struct beside *x, double least)
 {
-	double off = fabs(a->wide.log_mean);
+	double off = fabs(x->again->wide.log_mean);
 
 	if (off <= least)
 		return 0;
 	if (!decided(j))
-		return cvb_verdict_also(j, "the A/A arm %s is off by %.2g %% itself", a->aa,
+		return cvb_verdict_also(j, "the A/A arm %s is off by %.2g %% itself", x->again->aa,
 					100 * expm1(off));
-	if (survives(j, a, off))
+	if (survives(j, x, off))
 		return cvb_verdict_also(j, "it stands even with the %.2g %% that A/A arm %s is off",
-					100 * expm1(off), a->aa);
+					100 * expm1(off), x->again->aa);
 	return cvb_verdict_decide(
 		j, CVB_VERDICT_INVALID,
 		"arm %s measured again (arm %s) is off by %.2g %%%s, and that could have made the "
 		"%s",
-		a->base, a->aa, 100 * expm1(off),
-		least > 0 ? ", more than this gate tolerates" : " in every session",
+		x->again->base, x->again->aa, 100 * expm1(off),
+		least > 0 ? ", more than the margin tolerates" : " in every session",
 		cvb_verdict_names[j->verdict]);
 }
 
 /* Nothing that matters: all of the interval is within a tenth of the gate's tolerance. */
-static bool negligible(const struct again *a)
+static bool negligible(const struct beside *x)
 {
-	double least = NEGLIGIBLE_TOLERANCES * a->tolerance;
+	double least = NEGLIGIBLE_TOLERANCES * x->tolerance;
 
-	return log(a->wide.lower) >= -least && log(a->wide.upper) <= least;
+	return log(x->again->wide.lower) >= -least && log(x->again->wide.upper) <= least;
 }
 
-static int check_one(struct cvb_judgement *j, const struct again *a)
+int cvb_verdict_hold(struct cvb_judgement *j, enum cvb_gate_rule rule, double margin,
+		     const struct cvb_again *again)
 {
-	const struct cvb_ratio *r = &a->wide;
+	const struct beside x = {.again = again,
+				 .rule = rule,
+				 .margin = margin,
+				 .tolerance = fmax(fabs(log(margin)), LEAST_TOLERANCE)};
+	const struct cvb_ratio *r = &again->wide;
 
 	if (r->why == CVB_INTERVAL_NO_SPREAD)
-		return check_estimate(j, a, 0);
-	if (excludes_one(r) && !negligible(a)) {
+		return check_estimate(j, &x, 0);
+	if (excludes_one(r) && !negligible(&x)) {
 		j->aa_excludes_one = true;
 		return cvb_verdict_decide(
 			j, CVB_VERDICT_INVALID,
 			"arm %s measured again (arm %s) differs from itself: ratio %.6g, %.6g %% "
 			"interval %.6g to %.6g excludes 1",
-			a->base, a->aa, r->ratio, 100 * (1 - 2 * a->alpha), r->lower, r->upper);
+			again->base, again->aa, r->ratio, 100 * (1 - 2 * again->alpha), r->lower,
+			r->upper);
 	}
-	if (r->sessions < CVB_AA_FEW_SESSIONS || !r->has_interval || !a->narrow.has_interval)
-		return check_estimate(j, a, a->tolerance);
-	return check_noise(j, a);
+	if (r->sessions < CVB_AA_FEW_SESSIONS || !r->has_interval || !again->narrow.has_interval)
+		return check_estimate(j, &x, x.tolerance);
+	return check_noise(j, &x);
 }
 
-/* Both intervals of the A/A arm by the gate's own estimator; -EINVAL with a reason. */
-static int estimate(struct again *a, const struct cvb_judgement *j, const struct cvb_matched *pairs,
-		    struct cvb_err *err)
+/* Both intervals of the A/A arm; -EINVAL with a reason. */
+static int estimate(struct cvb_again *a, const struct cvb_matched *pairs, bool lower_is_better,
+		    enum cvb_ratio_estimator estimator, struct cvb_err *err)
 {
 	struct cvb_bounds_of of = {.alpha = a->alpha};
 	struct cvb_sessions s = {0};
-	int r = cvb_sessions_make(&s, pairs->v, pairs->n, j->series->better == CVB_LOWER_IS_BETTER,
-				  (enum cvb_ratio_estimator)a->g->estimator, pairs->pairing, err);
+	int r = cvb_sessions_make(&s, pairs->v, pairs->n, lower_is_better, estimator,
+				  pairs->pairing, err);
 
 	if (r < 0)
 		return r;
@@ -188,6 +186,40 @@ static int estimate(struct again *a, const struct cvb_judgement *j, const struct
 	return r;
 }
 
+int cvb_verdict_again(const struct cvb_model *m, const struct cvb_again_of *of,
+		      struct cvb_again *ret, char **ret_distrust, struct cvb_err *err)
+{
+	const struct cvb_model_series *s = of->series;
+	const struct cvb_model_cell *cells = m->benches[s->bench].cells;
+	struct cvb_judgement distrust = {0};
+	struct cvb_matched pairs;
+	int e = cvb_verdict_side_trusted(m, m->arms[of->aa].name, (int)s->bench, &distrust);
+
+	*ret = (struct cvb_again){
+		.base = m->arms[of->base].name, .aa = m->arms[of->aa].name, .alpha = of->alpha};
+	*ret_distrust = distrust.reason;
+	if (e == -ENOMEM)
+		return cvb_err_set(err, e, "out of memory judging %s", m->path);
+	if (e != 1 || cells[of->aa].workers != cells[of->base].workers)
+		return 0;
+	e = cvb_verdict_match(s, of->base, of->aa, of->last_session, CVB_MATCH_UNDISTURBED, &pairs,
+			      err);
+	if (e < 0)
+		return e;
+	if (pairs.n && pairs.voided <= CVB_VOIDED_LIMIT * (double)(pairs.n + pairs.voided)) {
+		e = estimate(ret, &pairs, s->better == CVB_LOWER_IS_BETTER, of->estimator, err);
+		e = e < 0 ? e : 1;
+	}
+	cvb_matched_done(&pairs);
+	return e;
+}
+
+bool cvb_verdict_measures_again(const struct cvb_model *m, const struct cvb_model_series *s,
+				size_t a, int base)
+{
+	return m->arms[a].aa_of && s->points[a].n && cvb_model_arm(m, m->arms[a].aa_of) == base;
+}
+
 /*
  * Hold the verdict against one A/A arm.  An arm that is not to be believed itself, or was hardly
  * measured, tells nothing: *ret_told is then false.
@@ -195,39 +227,30 @@ static int estimate(struct again *a, const struct cvb_judgement *j, const struct
 static int check_arm(const struct cvb_judging *c, struct cvb_judgement *j, int base, int aa,
 		     const struct cvb_gate *g, bool *ret_told, struct cvb_err *err)
 {
-	const struct cvb_model_bench *b = &c->m->benches[j->series->bench];
-	struct again a = {.g = g,
-			  .base = c->m->arms[base].name,
-			  .aa = c->m->arms[aa].name,
-			  .alpha = c->aa_alpha,
-			  .tolerance = fmax(fabs(log(cvb_verdict_margin(g))), LEAST_TOLERANCE)};
-	struct cvb_judgement distrust = {0};
+	const struct cvb_again_of of = {.series = j->series,
+					.base = base,
+					.aa = aa,
+					.estimator = (enum cvb_ratio_estimator)g->estimator,
+					.last_session = j->last_session,
+					.alpha = c->aa_alpha};
+	_cleanup_free_ char *distrust = NULL;
+	struct cvb_again again;
 	struct cvb_err why = {0};
-	struct cvb_matched pairs;
-	int e = cvb_verdict_side_trusted(c->m, a.aa, (int)j->series->bench, &distrust);
+	int e = cvb_verdict_again(c->m, &of, &again, &distrust, &why);
 
-	*ret_told = false;
-	if (e == 1 && b->cells[aa].workers != b->cells[base].workers)
-		e = 0;
-	if (e == 0 && distrust.reason)
-		e = cvb_verdict_also(j, "A/A arm %s tells nothing: %s", a.aa, distrust.reason);
-	free(distrust.reason);
+	*ret_told = e == 1 || e == -EINVAL;
+	if (e == -EINVAL)
+		return cvb_verdict_decide(j, CVB_VERDICT_INVALID, "A/A arm %s: %s", again.aa,
+					  why.frame[0].msg);
+	if (e < 0 && err)
+		*err = why;
+	if (e == 0 && distrust)
+		e = cvb_verdict_also(j, "A/A arm %s tells nothing: %s", again.aa, distrust);
 	if (e != 1)
 		return e;
-	e = cvb_verdict_match(j->series, base, aa, j->last_session, CVB_MATCH_UNDISTURBED, &pairs,
-			      err);
-	if (e < 0)
-		return e;
-	*ret_told = pairs.n && pairs.voided <= CVB_VOIDED_LIMIT * (double)(pairs.n + pairs.voided);
-	e = *ret_told ? estimate(&a, j, &pairs, &why) : 0;
-	cvb_matched_done(&pairs);
-	if (e == -EINVAL)
-		return cvb_verdict_decide(j, CVB_VERDICT_INVALID, "A/A arm %s: %s", a.aa,
-					  why.frame[0].msg);
-	if (e < 0 || !*ret_told)
-		return e;
-	*ret_told = a.wide.sessions >= cvb_min(j->ratio.sessions, (unsigned)CVB_CERTIFY_SESSIONS);
-	return check_one(j, &a);
+	*ret_told =
+		again.wide.sessions >= cvb_min(j->ratio.sessions, (unsigned)CVB_CERTIFY_SESSIONS);
+	return cvb_verdict_hold(j, cvb_verdict_rule(g), cvb_verdict_margin(g), &again);
 }
 
 int cvb_verdict_check_aa(const struct cvb_judging *c, struct cvb_judgement *j, int base,
@@ -241,7 +264,7 @@ int cvb_verdict_check_aa(const struct cvb_judging *c, struct cvb_judgement *j, i
 	for (size_t aa = 0; e == 0 && aa < c->m->n_arms; aa++) {
 		bool told = false;
 
-		if (!measures_again(c->m, j->series, aa, base))
+		if (!cvb_verdict_measures_again(c->m, j->series, aa, base))
 			continue;
 		e = check_arm(c, j, base, (int)aa, g, &told, err);
 		j->aa_missing = j->aa_missing && !told;

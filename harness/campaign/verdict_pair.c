@@ -35,8 +35,7 @@ static void watch_order(struct order *o, const struct cvb_model_point *x,
 	o->last_ns = last;
 }
 
-/* May this round be used? */
-static bool usable(enum cvb_disturbance disturbed, enum cvb_match which)
+bool cvb_verdict_usable(enum cvb_disturbance disturbed, enum cvb_match which)
 {
 	/* a clock that is wrong makes the value meaningless, not just disturbed */
 	return !disturbed || (which == CVB_MATCH_DISTURBED && disturbed != CVB_DISTURBED_CLOCK);
@@ -72,7 +71,7 @@ int cvb_verdict_match(const struct cvb_model_series *s, int base, int test, unsi
 			watch_order(&order, x, y);
 		ret->by[disturbed]++;
 		ret->voided += disturbed != CVB_UNDISTURBED;
-		if (usable(disturbed, which))
+		if (cvb_verdict_usable(disturbed, which))
 			ret->v[ret->n++] = (struct cvb_pair){.session = x->session,
 							     .round = x->round,
 							     .base = x->value,

@@ -64,6 +64,9 @@ enum cvb_match {
 	CVB_MATCH_DISTURBED, /* also the rounds that steal or throttling voided */
 };
 
+/* May this round be used? */
+bool cvb_verdict_usable(enum cvb_disturbance disturbed, enum cvb_match which);
+
 /* Match the rounds of the sessions up to number `last_session`. */
 CVB_MUST_CHECK int cvb_verdict_match(const struct cvb_model_series *s, int base, int test,
 				     unsigned last_session, enum cvb_match which,
@@ -92,6 +95,32 @@ enum cvb_gate_rule cvb_verdict_rule(const struct cvb_gate *g);
 /* CVB_AA_ALPHA shared among the series whose A/A arm the gates are held against. */
 CVB_MUST_CHECK int cvb_verdict_aa_alpha(const struct cvb_model *m, const struct cvb_gate *gates,
 					size_t n, double *ret, struct cvb_err *err);
+
+/* An arm that was measured twice under two names: what that came to. */
+struct cvb_again {
+	const char *base, *aa;	       /* the arm and its A/A arm; the model's, or the caller's */
+	struct cvb_ratio wide, narrow; /* aa / base, bounds at `alpha` and at CVB_GATE_ALPHA */
+	double alpha;		       /* each bound's, so that those of all series hold together */
+};
+struct cvb_again_of {
+	const struct cvb_model_series *series;
+	int base, aa;
+	enum cvb_ratio_estimator estimator;
+	unsigned last_session;
+	double alpha;
+};
+/* Does arm `a` measure `base` again in this series? */
+bool cvb_verdict_measures_again(const struct cvb_model *m, const struct cvb_model_series *s,
+				size_t a, int base);
+/* 1; 0 where the A/A arm tells nothing, *ret_distrust (caller frees) says why unless it was hardly
+ * measured; -EINVAL: its values have no ratio, `err` says why; -ENOMEM. */
+CVB_MUST_CHECK int cvb_verdict_again(const struct cvb_model *m, const struct cvb_again_of *of,
+				     struct cvb_again *ret, char **ret_distrust,
+				     struct cvb_err *err);
+/* What an arm measured again says against a verdict with a ratio.  0 or -ENOMEM. */
+CVB_MUST_CHECK int cvb_verdict_hold(struct cvb_judgement *j, enum cvb_gate_rule rule, double margin,
+				    const struct cvb_again *again);
+
 /* Hold a verdict against the A/A arm, in the sessions that it rests on. */
 CVB_MUST_CHECK int cvb_verdict_check_aa(const struct cvb_judging *c, struct cvb_judgement *j,
 					int base, const struct cvb_gate *g, struct cvb_err *err);

@@ -268,6 +268,32 @@ int cvb_json_output(const char *path, const json_t *doc, struct cvb_err *err)
 	return cvb_file_write(path, whole, strlen(whole), err);
 }
 
+int cvb_file_fresh(const char *path, mode_t mode, int *ret_fd, struct cvb_err *err)
+{
+	int fd;
+
+	if (unlink(path) < 0 && errno != ENOENT)
+		return cvb_err_set(err, -errno, "cannot replace %s: %s", path, strerror(errno));
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+	if (fd < 0)
+		return cvb_err_set(err, -errno, "cannot make %s: %s", path, strerror(errno));
+	*ret_fd = fd;
+	return 0;
+}
+
+int cvb_mkdir_own(const char *path, struct cvb_err *err)
+{
+	struct stat st;
+
+	if (mkdir(path, 0755) == 0)
+		return 0;
+	if (errno != EEXIST)
+		return cvb_err_set(err, -errno, "cannot make folder %s: %s", path, strerror(errno));
+	if (lstat(path, &st) < 0 || !S_ISDIR(st.st_mode))
+		return cvb_err_set(err, -EINVAL, "%s is a link, or no folder", path);
+	return 0;
+}
+
 int cvb_mkdir_all(const char *path, struct cvb_err *err)
 {
 	_cleanup_free_ char *p = strdup(path);

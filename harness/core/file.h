@@ -9,6 +9,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /*
  * Read a whole file of at most `max_bytes` into fresh, NUL-terminated memory (caller frees).
@@ -50,6 +51,14 @@ CVB_MUST_CHECK int cvb_json_write(const char *path, const json_t *doc, struct cv
  * is written there; another character device or a pipe, also behind a link, is written to as it is.
  */
 CVB_MUST_CHECK int cvb_json_output(const char *path, const json_t *doc, struct cvb_err *err);
+
+/* Make an empty file that was not there before: a file or link of that name is removed, never
+ * followed.  Its descriptor, for writing, into *ret_fd; caller closes. */
+CVB_MUST_CHECK int cvb_file_fresh(const char *path, mode_t mode, int *ret_fd, struct cvb_err *err);
+
+/* Make a folder in one that is there.  One that exists will do, but a link to one is -EINVAL: the
+ * folder around it may come from a stranger, such as a bundle. */
+CVB_MUST_CHECK int cvb_mkdir_own(const char *path, struct cvb_err *err);
 
 /* mkdir -p. */
 CVB_MUST_CHECK int cvb_mkdir_all(const char *path, struct cvb_err *err);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "report/html.h"
 
+#include "core/clock.h"
 #include "core/file.h"
 #include "core/log.h"
 #include "core/proc.h"
@@ -17,7 +18,6 @@
 #include <string.h>
 
 #define PROFILE_MAX_BYTES CVB_MIB
-#define PICTURES_MAX	  200 /* each is a run of gnuplot */
 
 /* ---- pieces of a page --------------------------------------------------------------------------
  */
@@ -73,6 +73,44 @@ static int write_data(const char *dir, unsigned number, const char *what, const 
 	return cvb_file_write(*ret_path, data, strlen(data), err);
 }
 
+/* Room for another picture?  If not, the page says so, once. */
+static bool more_pictures(struct cvb_page *p)
+{
+	_cleanup_free_ char *why = NULL;
+
+	if (p->pictures_full)
+		return false;
+	if (p->pictures >= CVB_PAGE_PICTURES)
+		why = cvb_strf("a page has at most %d pictures", CVB_PAGE_PICTURES);
+	else if (p->pictures_bytes >= CVB_PAGE_PICTURES_BYTES)
+		why = cvb_strf("the pictures of a page have at most %llu MiB",
+			       CVB_PAGE_PICTURES_BYTES / (unsigned long long)CVB_MIB);
+	else if (p->pictures_ns < CVB_NS_PER_MS)
+		why = strdup("gnuplot has taken all the time that the pictures of a page may take");
+	else
+		return true;
+	p->pictures_full = true;
+	cvb_page_raw(p, "<p class=note>");
+	cvb_page_textf(p, "no picture here and below: %s; the tables do not need them",
+		       why ? why : "");
+	cvb_page_raw(p, "</p>\n");
+	return false;
+}
+
+/* gnuplot has its time for one picture, and for all of them together. */
+static int run_plot(struct cvb_page *p, const char *script, const char *const args[],
+		    const char *alt, char **ret_svg, struct cvb_err *err)
+{
+	uint64_t begin_ns = cvb_now_ns(), took_ns;
+	unsigned left_ms =
+		(unsigned)cvb_min(p->pictures_ns / CVB_NS_PER_MS, (uint64_t)CVB_PLOT_TIMEOUT_MS);
+	int r = cvb_plot_run(script, args, p->pictures, alt, left_ms, ret_svg, err);
+
+	took_ns = cvb_now_ns() - begin_ns;
+	p->pictures_ns -= cvb_min(took_ns, p->pictures_ns);
+	return r;
+}
+
 int cvb_page_picture(struct cvb_page *p, const char *script, const char *args[], const char *data,
 		     const char *labels, const char *alt, struct cvb_err *err)
 {
@@ -80,18 +118,7 @@ int cvb_page_picture(struct cvb_page *p, const char *script, const char *args[],
 	struct cvb_err why = {0};
 	int r;
 
-	if (p->no_pictures)
-		return 0;
-	if (p->pictures == PICTURES_MAX && !p->pictures_full) {
-		p->pictures_full = true;
-		cvb_page_raw(p, "<p class=note>");
-		cvb_page_textf(p,
-			       "no picture here and below: a page has at most %d pictures; the "
-			       "tables are whole",
-			       PICTURES_MAX);
-		cvb_page_raw(p, "</p>\n");
-	}
-	if (p->pictures_full)
+	if (p->no_pictures || !more_pictures(p))
 		return 0;
 	p->pictures++;
 	r = write_data(p->tmp_dir, p->pictures, "dat", data, &data_path, err);
@@ -102,7 +129,7 @@ int cvb_page_picture(struct cvb_page *p, const char *script, const char *args[],
 	args[0] = data_path;
 	if (labels)
 		args[1] = labels_path;
-	r = cvb_plot_run(script, args, p->pictures, alt, &svg, &why);
+	r = run_plot(p, script, args, alt, &svg, &why);
 	if (r == -ENOMEM || r == -EINTR)
 		return cvb_err_set(err, r, "cannot draw a picture: %s", why.frame[0].msg);
 	if (r < 0) {
@@ -111,6 +138,7 @@ int cvb_page_picture(struct cvb_page *p, const char *script, const char *args[],
 		cvb_page_raw(p, "</p>\n");
 		return 0;
 	}
+	p->pictures_bytes += strlen(svg);
 	cvb_page_raw(p, svg);
 	cvb_page_raw(p, "\n");
 	return 0;
@@ -268,7 +296,7 @@ int cvb_report_html(const char *bundle_dir, json_t **ret_verdicts, struct cvb_er
 	_cleanup_free_ char *html = NULL;
 	_cleanup_json_ json_t *verdicts = NULL;
 	struct cvb_model *model = NULL;
-	struct cvb_page page = {0};
+	struct cvb_page page = {.pictures_ns = CVB_PAGE_PICTURES_NS};
 	size_t bytes = 0;
 	int r;
 

@@ -221,7 +221,9 @@ static void print_env_row(struct cvb_page *p, const struct env_row *row)
 		while (i + span < n && !strcmp(value[i], value[i + span]))
 			span++;
 		fprintf(p->f, "<td%s colspan=%zu>", span == n ? " class=same" : "", span);
-		cvb_page_text(p, value[i]);
+		_cleanup_free_ char *shown = cvb_text_plain(value[i], CVB_PAGE_CELL_CHARS);
+
+		cvb_page_text(p, shown ? shown : "?");
 		cvb_page_raw(p, "</td>");
 		i += span;
 	}

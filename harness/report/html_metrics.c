@@ -373,6 +373,7 @@ static int family_table(struct cvb_page *p, const struct cvb_family *fam, struct
 	const struct cvb_model *m = p->m;
 	unsigned rows = (unsigned)fam->n_series * (unsigned)__builtin_popcount(fam->arm_mask);
 	bool fold = rows > OPEN_TABLE_ROWS;
+	size_t left_out = 0;
 	int r = 0;
 
 	if (fold)
@@ -388,14 +389,28 @@ static int family_table(struct cvb_page *p, const struct cvb_family *fam, struct
 			cvb_strf("%s %s", metric_word(s), params ? params : "");
 		bool first = true;
 
+		if (p->rows >= CVB_PAGE_ROWS) {
+			left_out = fam->n_series - i;
+			break;
+		}
+
 		for (size_t a = 0; a < m->n_arms && r == 0; a++) {
 			if (!s->points[a].n)
 				continue;
 			r = table_row(p, s, a, first, label ? label : "", err);
 			first = false;
+			p->rows++;
 		}
 	}
 	cvb_page_raw(p, "</tbody></table></div>\n");
+	if (left_out) {
+		cvb_page_raw(p, "<p class=note>");
+		cvb_page_textf(p,
+			       "%zu series left out: the tables of a page have at most %d rows; "
+			       "journal.jsonl has them all",
+			       left_out, CVB_PAGE_ROWS);
+		cvb_page_raw(p, "</p>\n");
+	}
 	if (fold)
 		cvb_page_raw(p, "</details>\n");
 	return r;

@@ -7,6 +7,7 @@
 
 #include "campaign/model.h"
 #include "core/err.h"
+#include "core/util.h"
 
 #include <stdio.h>
 
@@ -14,11 +15,23 @@ struct cvb_page {
 	FILE *f;
 	const struct cvb_model *m;
 	const json_t *verdicts;
-	char *tmp_dir;	    /* absolute; data files of pictures */
-	unsigned pictures;  /* numbers them */
+	char *tmp_dir;	      /* absolute; data files of pictures */
+	unsigned pictures;    /* numbers them */
+	uint64_t pictures_ns; /* what gnuplot may still take */
+	size_t pictures_bytes;
 	bool pictures_full; /* there are as many as a page may have, which it has said */
+	size_t rows;	    /* of tables of series, so far */
 	char *no_pictures;  /* why there are none, said once at the top; NULL: there are */
 };
+
+/* What a page may hold: a hostile journal can ask for half a million rows, and no one reads more
+ * than these.  What is left out is told in its place. */
+#define CVB_PAGE_PICTURES	200
+#define CVB_PAGE_PICTURES_NS	(300 * CVB_NS_PER_S)
+#define CVB_PAGE_PICTURES_BYTES (32 * CVB_MIB)
+#define CVB_PAGE_ROWS		10000 /* in all tables of series */
+#define CVB_PAGE_AA_ROWS	1000
+#define CVB_PAGE_CELL_CHARS	2000
 
 extern const char cvb_html_style[]; /* the page's CSS */
 

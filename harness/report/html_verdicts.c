@@ -213,11 +213,57 @@ static int gates_picture(struct cvb_page *p, const json_t *gates, struct cvb_err
 /* An A/A interval that spans more than a fifth says nothing about the machine's calm. */
 #define AA_TELLING_SPAN 1.2
 
+static void aa_row(struct cvb_page *p, const json_t *row)
+{
+	char buf[32];
+
+	cvb_page_raw(p, "<tr>");
+	metric_cell(p, row);
+	cvb_page_raw(p, "<td>");
+	arm_cell(p, text_of(row, "arm"));
+	cvb_page_raw(p, "</td><td>");
+	arm_cell(p, text_of(row, "base"));
+	cvb_page_raw(p, "</td>");
+	cvb_page_element(p, "td class=n",
+			 cvb_ratio_text(number_of(row, "ratio"), buf, sizeof(buf)));
+	bounds_cell(p, row);
+	sessions_cell(p, row);
+	if (json_is_true(json_object_get(row, "excludes_one")))
+		cvb_page_raw(p, "<td class=bad>excludes 1");
+	else if (isnan(number_of(row, "lower")))
+		cvb_page_raw(p, "<td class=dim>one session: no interval");
+	else if (number_of(row, "upper") > AA_TELLING_SPAN * number_of(row, "lower"))
+		cvb_page_raw(p, "<td class=dim>too wide to tell");
+	else
+		cvb_page_raw(p, "<td>agrees");
+	if (number_of(row, "series") > 1)
+		cvb_page_textf(p, " (%.0f series, %.0f exclude 1)", number_of(row, "series"),
+			       number_of(row, "series_excluding_one"));
+	cvb_page_raw(p, "</td></tr>\n");
+}
+
+/* In the order of the document; where not all of them fit, those that exclude 1 come first. */
+static void aa_rows(struct cvb_page *p, const json_t *aa)
+{
+	bool fit = json_array_size(aa) <= CVB_PAGE_AA_ROWS;
+	const json_t *row;
+	size_t shown = 0, i;
+
+	for (int pass = fit; pass < 2; pass++) {
+		json_array_foreach (aa, i, row) {
+			bool now =
+				fit || json_is_true(json_object_get(row, "excludes_one")) == !pass;
+
+			if (now && shown < CVB_PAGE_AA_ROWS) {
+				aa_row(p, row);
+				shown++;
+			}
+		}
+	}
+}
+
 static void aa_table(struct cvb_page *p, const json_t *aa)
 {
-	const json_t *row;
-	size_t i;
-
 	cvb_page_raw(
 		p,
 		"<h2 id=aa>A/A: does the machine agree with itself?</h2>\n"
@@ -235,35 +281,16 @@ static void aa_table(struct cvb_page *p, const json_t *aa)
 	cvb_page_raw(p, "<div class=wide><table><thead><tr><th>Metric<th>Arm<th>Base"
 			"<th class=n>Ratio<th class=n>Interval<th class=n>Sessions / rounds"
 			"<th></tr></thead>\n<tbody>\n");
-	json_array_foreach (aa, i, row) {
-		char buf[32];
-
-		cvb_page_raw(p, "<tr>");
-		metric_cell(p, row);
-		cvb_page_raw(p, "<td>");
-		arm_cell(p, text_of(row, "arm"));
-		cvb_page_raw(p, "</td><td>");
-		arm_cell(p, text_of(row, "base"));
-		cvb_page_raw(p, "</td>");
-		cvb_page_element(p, "td class=n",
-				 cvb_ratio_text(number_of(row, "ratio"), buf, sizeof(buf)));
-		bounds_cell(p, row);
-		sessions_cell(p, row);
-		if (json_is_true(json_object_get(row, "excludes_one")))
-			cvb_page_raw(p, "<td class=bad>excludes 1");
-		else if (isnan(number_of(row, "lower")))
-			cvb_page_raw(p, "<td class=dim>one session: no interval");
-		else if (number_of(row, "upper") > AA_TELLING_SPAN * number_of(row, "lower"))
-			cvb_page_raw(p, "<td class=dim>too wide to tell");
-		else
-			cvb_page_raw(p, "<td>agrees");
-		if (number_of(row, "series") > 1)
-			cvb_page_textf(p, " (%.0f series, %.0f exclude 1)",
-				       number_of(row, "series"),
-				       number_of(row, "series_excluding_one"));
-		cvb_page_raw(p, "</td></tr>\n");
-	}
+	aa_rows(p, aa);
 	cvb_page_raw(p, "</tbody></table></div>\n");
+	if (json_array_size(aa) > CVB_PAGE_AA_ROWS) {
+		cvb_page_raw(p, "<p class=note>");
+		cvb_page_textf(p,
+			       "%zu of %zu rows left out, those that exclude 1 last: verdicts.json "
+			       "has them all",
+			       json_array_size(aa) - CVB_PAGE_AA_ROWS, json_array_size(aa));
+		cvb_page_raw(p, "</p>\n");
+	}
 }
 
 static void overall(struct cvb_page *p)

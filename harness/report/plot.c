@@ -11,9 +11,8 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#define GNUPLOT_TIMEOUT_MS 30000
-#define SVG_MAX_BYTES	   (4 * CVB_MIB)
-#define ARGS_MAX	   9
+#define SVG_MAX_BYTES (4 * CVB_MIB)
+#define ARGS_MAX      9
 
 /* Something that a picture must not hold.  Compared without case. */
 static const char *active_part(const char *svg)
@@ -132,7 +131,7 @@ int cvb_svg_inline(const char *raw, unsigned number, const char *alt, char **ret
 }
 
 int cvb_plot_run(const char *script, const char *const args[], unsigned number, const char *alt,
-		 char **ret_svg, struct cvb_err *err)
+		 unsigned timeout_ms, char **ret_svg, struct cvb_err *err)
 {
 	_cleanup_free_ char *program = cvb_program_find("gnuplot", CVB_GNUPLOT_PACKAGE, err);
 	_cleanup_free_ char *name = cvb_strf("plots/%s", script);
@@ -146,7 +145,7 @@ int cvb_plot_run(const char *script, const char *const args[], unsigned number, 
 		return program ? -ENOENT : -EOPNOTSUPP;
 	for (size_t i = 0; i < ARGS_MAX && args[i]; i++)
 		argv[4 + i] = args[i];
-	r = cvb_proc_run(argv, GNUPLOT_TIMEOUT_MS, SVG_MAX_BYTES, &svg, &said, &status, err);
+	r = cvb_proc_run(argv, timeout_ms, SVG_MAX_BYTES, &svg, &said, &status, err);
 	if (r < 0)
 		return r;
 	if (status != 0) {

@@ -9,13 +9,16 @@
 
 #define CVB_GNUPLOT_PACKAGE "gnuplot-nox"
 
+#define CVB_PLOT_TIMEOUT_MS 30000 /* one picture takes a quarter of a second */
+
 /*
  * Run `gnuplot -d -c plots/SCRIPT ARGS…` and return its SVG, made inline by cvb_svg_inline, in
  * fresh memory.  `args` ends with NULL, at most 9 of them.  -EOPNOTSUPP without gnuplot; -EIO with
- * what it printed when it failed.
+ * what it printed when it failed; -ETIMEDOUT after `timeout_ms`.
  */
 CVB_MUST_CHECK int cvb_plot_run(const char *script, const char *const args[], unsigned number,
-				const char *alt, char **ret_svg, struct cvb_err *err);
+				const char *alt, unsigned timeout_ms, char **ret_svg,
+				struct cvb_err *err);
 
 /*
  * Make gnuplot's SVG fit to be one of many in a page: no XML prolog, titles or descriptions (they

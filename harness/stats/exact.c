@@ -5,6 +5,8 @@
 #include "stats/dist.h"
 
 #include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define HALF_LN_2PI 0.91893853320467274178
@@ -112,6 +114,21 @@ double cvb_rates_p(uint64_t k1, uint64_t n1, uint64_t k2, uint64_t n2)
 #define EXACT_W_MAX (CVB_SIGNED_RANK_EXACT_MAX * (CVB_SIGNED_RANK_EXACT_MAX + 1) / 4)
 
 /*
+ * A campaign asks for the same few n over and over, so that what only depends on n is kept for the
+ * life of the program.  Who asks first makes it; of two at the same time the later one throws his
+ * away.
+ */
+static const void *keep(_Atomic(void *) *slot, void *made)
+{
+	void *there = NULL;
+
+	if (atomic_compare_exchange_strong(slot, &there, made))
+		return made;
+	free(made);
+	return there;
+}
+
+/*
  * P(W+ = w) for w up to `top` <= n (n + 1) / 4 into mass[]: the coefficients of the product of
  * (1 + x^i) / 2.  Up to n = 62 every number is exact (counts below 2^62 over a power of two).
  */
@@ -127,6 +144,25 @@ static void signed_rank_mass(size_t n, size_t top, long double *mass)
 		for (size_t w = 0; w < cvb_min(i, reach + 1); w++)
 			mass[w] /= 2;
 	}
+}
+
+/* P(W+ <= w) for w up to n (n + 1) / 4, n at most CVB_SIGNED_RANK_EXACT_MAX; in `room` (EXACT_W_MAX
+ * + 1 of them) only where there is no memory to keep it. */
+static const long double *signed_rank_sums(size_t n, long double *room)
+{
+	static _Atomic(void *) kept[CVB_SIGNED_RANK_EXACT_MAX + 1];
+	const long double *there = atomic_load(&kept[n]);
+	size_t half = n * (n + 1) / 4;
+	long double *sum;
+
+	if (there)
+		return there;
+	sum = calloc(half + 1, sizeof(*sum));
+	room = sum ? sum : room;
+	signed_rank_mass(n, half, room);
+	for (size_t w = 1; w <= half; w++)
+		room[w] += room[w - 1];
+	return sum ? keep(&kept[n], sum) : room;
 }
 
 /*
@@ -147,7 +183,8 @@ static void signed_rank_mass(size_t n, size_t top, long double *mass)
  * to stay below exp(-.46 n).  For n > 100 the terms beyond the first 29 (t sd < 9) are therefore
  * below 1e-17, and what remains is rounding, n times 1e-16.
  */
-#define WAVES 29
+#define WAVES	  29
+#define MOST_KEPT 1000 /* as many sessions as a profile may have */
 
 struct signed_rank_waves {
 	double mean, sd;
@@ -155,7 +192,7 @@ struct signed_rank_waves {
 	double height[WAVES];
 };
 
-static struct signed_rank_waves signed_rank_waves(double n)
+static struct signed_rank_waves make_waves(double n)
 {
 	struct signed_rank_waves s = {
 		.mean = n * (n + 1) / 4,
@@ -174,6 +211,23 @@ static struct signed_rank_waves signed_rank_waves(double n)
 	return s;
 }
 
+static struct signed_rank_waves signed_rank_waves(size_t n)
+{
+	static _Atomic(void *) kept[MOST_KEPT + 1];
+	const struct signed_rank_waves *there = n > MOST_KEPT ? NULL : atomic_load(&kept[n]);
+	struct signed_rank_waves made, *copy;
+
+	if (there)
+		return *there;
+	made = make_waves((double)n);
+	copy = n > MOST_KEPT ? NULL : malloc(sizeof(*copy));
+	if (copy) {
+		*copy = made;
+		keep(&kept[n], copy);
+	}
+	return made;
+}
+
 static double signed_rank_sum(const struct signed_rank_waves *s, uint64_t w)
 {
 	double y = (double)w + 0.5 - s->mean, p = 0.5;
@@ -188,54 +242,43 @@ static double signed_rank_sum(const struct signed_rank_waves *s, uint64_t w)
 double cvb_signed_rank_cdf(uint64_t w, size_t n)
 {
 	uint64_t all = (uint64_t)n * (n + 1) / 2;
-	long double mass[EXACT_W_MAX + 1], sum = 0;
+	long double room[EXACT_W_MAX + 1];
 
 	if (w >= all)
 		return 1;
 	if (n > CVB_SIGNED_RANK_EXACT_MAX) {
-		struct signed_rank_waves waves = signed_rank_waves((double)n);
+		struct signed_rank_waves waves = signed_rank_waves(n);
 
 		return signed_rank_sum(&waves, w);
 	}
-	/* symmetric: the upper half through the lower one */
-	bool upper = w > all / 2;
-	uint64_t top = upper ? all - w - 1 : w;
+	const long double *sum = signed_rank_sums(n, room);
 
-	signed_rank_mass(n, top, mass);
-	for (uint64_t i = 0; i <= top; i++)
-		sum += mass[i];
-	return (double)(upper ? 1 - sum : sum);
+	/* symmetric: the upper half through the lower one */
+	return (double)(w > all / 2 ? 1 - sum[all - w - 1] : sum[w]);
 }
 
 bool cvb_signed_rank_critical(double alpha, size_t n, uint64_t *ret)
 {
-	long double mass[EXACT_W_MAX + 1], sum = 0;
-	uint64_t half = (uint64_t)n * (n + 1) / 4;
+	long double room[EXACT_W_MAX + 1];
+	uint64_t lo = 0, hi = (uint64_t)n * (n + 1) / 4; /* cdf(lo) <= alpha < cdf(hi) */
 
 	if (!(alpha > 0 && alpha < 0.5) || n == 0 || exp2(-(double)n) > alpha)
 		return false;
-	if (n > CVB_SIGNED_RANK_EXACT_MAX) {
-		struct signed_rank_waves waves = signed_rank_waves((double)n);
-		uint64_t lo = 0, hi = half; /* cdf(lo) <= alpha < cdf(hi) */
 
-		while (hi - lo > 1) {
-			uint64_t mid = lo + (hi - lo) / 2;
+	bool counted = n <= CVB_SIGNED_RANK_EXACT_MAX;
+	struct signed_rank_waves waves =
+		counted ? (struct signed_rank_waves){0} : signed_rank_waves(n);
+	const long double *sum = counted ? signed_rank_sums(n, room) : NULL;
 
-			if (signed_rank_sum(&waves, mid) <= alpha)
-				lo = mid;
-			else
-				hi = mid;
-		}
-		*ret = lo;
-		return true;
+	while (hi - lo > 1) {
+		uint64_t mid = lo + (hi - lo) / 2;
+
+		if ((counted ? sum[mid] : (long double)signed_rank_sum(&waves, mid)) <= alpha)
+			lo = mid;
+		else
+			hi = mid;
 	}
-	signed_rank_mass(n, half, mass);
-	for (uint64_t w = 0; w <= half; w++) {
-		sum += mass[w];
-		if (sum > alpha)
-			break;
-		*ret = w;
-	}
+	*ret = lo;
 	return true;
 }
 

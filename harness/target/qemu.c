@@ -185,12 +185,11 @@ static int make_paths(struct cvb_target *t, struct cvb_err *err)
 static int make_disk(struct cvb_target *t, struct cvb_err *err)
 {
 	struct qemu *q = t->state;
-	_cleanup_close_ int fd = open(q->disk, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	int r;
+	_cleanup_close_ int fd = -1;
+	int r = cvb_file_fresh(q->disk, 0600, &fd, err);
 
-	if (fd < 0)
-		return cvb_err_set(err, -errno, "cannot make disk image %s: %s", q->disk,
-				   strerror(errno));
+	if (r < 0)
+		return cvb_err_wrap(err, r, "disk image");
 	/* reserve the space now: a full disk is to be told here, not as an I/O error in the guest
 	 */
 	r = posix_fallocate(fd, 0, (off_t)t->arm->disk_bytes);
@@ -199,6 +198,16 @@ static int make_disk(struct cvb_target *t, struct cvb_err *err)
 				   (unsigned long long)(t->arm->disk_bytes / CVB_MIB), q->disk,
 				   strerror(r));
 	return 0;
+}
+
+/* QEMU would write through a link. */
+static int make_console(struct cvb_target *t, struct cvb_err *err)
+{
+	struct qemu *q = t->state;
+	_cleanup_close_ int fd = -1;
+	int r = cvb_file_fresh(q->console, 0644, &fd, err);
+
+	return r < 0 ? cvb_err_wrap(err, r, "console log") : 0;
 }
 
 static int launch(struct cvb_target *t, struct cvb_err *err)
@@ -269,6 +278,8 @@ static int boot(struct cvb_target *t, struct cvb_err *err)
 
 	if (r == 0)
 		r = make_disk(t, err);
+	if (r == 0)
+		r = make_console(t, err);
 	if (r == 0)
 		r = launch(t, err);
 	if (r == 0)

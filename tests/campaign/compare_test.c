@@ -771,6 +771,78 @@ static void bundles_that_cannot_be_compared(void **state)
 	json_decref(doc);
 }
 
+/* Why a metric of a bundle's arm has no verdict to believe, and what overall comes of it. */
+static void not_believed(const char *per, const char *arm, const char *reason, const char *verdict,
+			 enum cvb_exit code)
+{
+	json_t *doc = compare_per("one", "two", (struct cvb_compare_plan){.per = per});
+	const json_t *m = row_of(doc, arm, "mem.stream/triad");
+
+	assert_int_equal(count(doc, "errors"), 0);
+	has(text(m, "reason"), reason);
+	assert_string_equal(text(m, "verdict"), verdict);
+	assert_int_equal(cvb_compare_exit(doc), code);
+	json_decref(doc);
+}
+
+static void a_bundles_own_aa_arm_speaks_against_it(void **state)
+{
+	json_t *doc;
+
+	(void)state;
+	put_bundle("one", (struct synth){.vm_wobble = 0.0001});
+	/* it differs from itself, and that by more than a tenth of the margin's tolerance */
+	put_bundle("two",
+		   (struct synth){.vm_wobble = 0.0002, .aa_ratio = 1.004, .aa_wobble = 1e-4});
+	not_believed(NULL, "native",
+		     "arm native measured again (arm aa of current) differs from itself", "INVALID",
+		     CVB_EXIT_INVALID);
+	not_believed("native", "vm", "native measured again (arm aa of current) differs", "INVALID",
+		     CVB_EXIT_INVALID);
+	/* nobody measured vm again */
+	doc = compare_per("one", "two", (struct cvb_compare_plan){0});
+	assert_string_equal(text(row_of(doc, "vm", "mem.stream/triad"), "verdict"), "PASS");
+	/* a tolerance of 5 % is another matter */
+	json_decref(doc);
+	doc = compare_per("one", "two", (struct cvb_compare_plan){.margin = 0.95, .per = "native"});
+	assert_string_equal(text(row_of(doc, "vm", "mem.stream/triad"), "verdict"), "PASS");
+	json_decref(doc);
+
+	put_bundle("two", (struct synth){.vm_wobble = 0.0002, .aa_wobble = 0.03});
+	not_believed(NULL, "native", "too noisy to decide", "INVALID", CVB_EXIT_INVALID);
+	/* few sessions: what it is off could have made the verdict */
+	put_bundle("two", (struct synth){.vm_wobble = 0.0002,
+					 .vm_ratio = 1.01,
+					 .aa_ratio = 0.97,
+					 .aa_wobble = 1e-2,
+					 .sessions = 4});
+	not_believed("native", "vm", "(arm aa of current) is off by", "INVALID", CVB_EXIT_INVALID);
+	/* a FAIL that can be believed is worse news */
+	put_bundle("two", (struct synth){.vm_ratio = 0.5, .vm_wobble = 0.0002, .aa_wobble = 0.03});
+	not_believed(NULL, "native", "too noisy to decide", "INVALID", CVB_EXIT_GATE_FAILED);
+}
+
+static void voided_samples_do_not_decide(void **state)
+{
+	(void)state;
+	put_bundle("one", (struct synth){.vm_wobble = 0.001, .rounds = 10});
+	put_bundle("two", (struct synth){.vm_wobble = 0.002,
+					 .rounds = 10,
+					 .stolen_rounds = 2,
+					 .stolen_factor = 0.5});
+	not_believed(NULL, "vm", "PASS without the 12 samples that stolen CPU time", "INCONCLUSIVE",
+		     CVB_EXIT_INCONCLUSIVE);
+	/* a session's pairs have a typical value that two of ten do not move; a whole session does
+	 */
+	put_bundle("two", (struct synth){.vm_wobble = 0.002,
+					 .vm_ratio = 1.005,
+					 .stolen_rounds = 2,
+					 .stolen_session = 3,
+					 .stolen_factor = 0.5});
+	not_believed("native", "vm", "PASS without the 2 samples that stolen CPU time",
+		     "INCONCLUSIVE", CVB_EXIT_INCONCLUSIVE);
+}
+
 static void sides_of_different_kinds(void **state)
 {
 	struct cvb_side *b, *c;
@@ -828,6 +900,8 @@ int main(void)
 		cmocka_unit_test(many_metrics_are_quick),
 		cmocka_unit_test(bundles_compare_arm_by_arm),
 		cmocka_unit_test(bundles_that_cannot_be_compared),
+		cmocka_unit_test(a_bundles_own_aa_arm_speaks_against_it),
+		cmocka_unit_test(voided_samples_do_not_decide),
 		cmocka_unit_test(sides_of_different_kinds),
 	};
 

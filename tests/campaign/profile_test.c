@@ -83,6 +83,37 @@ static void params_of_gates_are_names_that_there_are(void **state)
 	cvb_profile_free(p);
 }
 
+/* What is judged from the fifth session on, or by a limit alone; a bundle may be older than these
+ * rules. */
+static void plans_that_were_once_allowed(void **state)
+{
+	static const char early[] =
+		"[profile]\nsessions = 6\nlooks = 4,6\n[arm native]\n[bench null.nop]\n";
+	static const char both[] = HEAD "[bench null.nop]\n[gate g]\nmetric = null.nop/cost\n"
+					"arm = aa\nkind = absolute\nlimit = 5\nmargin = 0.95\n";
+	static const char *const good[] = {
+		"[profile]\nsessions = 6\nlooks = 5,6\n[arm native]\n[bench null.nop]\n",
+		"[profile]\nsessions = 3\nlooks = 3\n[arm native]\n[bench null.nop]\n",
+		HEAD "[bench null.nop]\n[gate g]\nmetric = null.nop/cost\narm = aa\n"
+		     "kind = absolute\nlimit = 5\n"};
+	static const char *const old[] = {early, both};
+	_cleanup_free_ char *path = cvb_strf("%s/p.ini", dir);
+	struct cvb_profile *p = NULL;
+	char why[1024];
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(good); i++) {
+		if (load(good[i], &p, why, sizeof(why)) != 0)
+			fail_msg("%s", why);
+		cvb_profile_free(p);
+	}
+	for (size_t i = 0; i < CVB_ARRAY_LEN(old); i++) {
+		assert_int_equal(load(old[i], &p, why, sizeof(why)), -EINVAL);
+		assert_int_equal(cvb_profile_load_copy(&p, path, NULL), 0);
+		cvb_profile_free(p);
+	}
+}
+
 static void each_mistake_is_named_with_its_line(void **state)
 {
 	static const struct {
@@ -139,6 +170,12 @@ static void each_mistake_is_named_with_its_line(void **state)
 		 "but target differs"},
 		{HEAD "[arm x]\nmemory = 2GiB\n[bench null.nop]\n", "memory has no meaning"},
 		{HEAD "[bench null.nop]\n[gate g]\nmargin = -1\n", "out of range"},
+		{"[profile]\nsessions = 6\nlooks = 4,6\n[arm native]\n[bench null.nop]\n",
+		 "p.ini: [profile]: looks = 4,6: a campaign that ends at 4 sessions cannot "
+		 "certify: the first look must be at 5 sessions or later"},
+		{HEAD "[bench null.nop]\n[gate g]\nmetric = null.nop/cost\narm = aa\n"
+		      "kind = absolute\nlimit = 5\nmargin = 0.95\n",
+		 "p.ini:7: [gate g]: margin has no meaning for kind = absolute"},
 		{HEAD "[banch null.nop]\n", "unknown section [banch null.nop]"},
 		{HEAD "[bench null.nop]\njust words\n", "p.ini:7: expected [section], key = value"},
 		{"sessions = 3\n", "before any [section]"},
@@ -197,6 +234,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(good_profile),
 		cmocka_unit_test(params_of_gates_are_names_that_there_are),
+		cmocka_unit_test(plans_that_were_once_allowed),
 		cmocka_unit_test(each_mistake_is_named_with_its_line),
 		cmocka_unit_test(long_line_and_binary_are_refused),
 		cmocka_unit_test(unknown_name_says_so),

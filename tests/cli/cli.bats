@@ -300,6 +300,25 @@ with_driver() {
     [ -f c/report.html ]
 }
 
+@test "a campaign that goes on in a stranger's bundle writes into no folder outside" {
+    "$CVB" certify "$local_profile" -o b -q >/dev/null || true
+    # as if it had been cut off after the first session
+    sed -i '/"type":"session_end"/q' b/journal.jsonl
+    mkdir victim
+    echo precious >victim/data
+    ln -s ../victim b/scratch
+    run --separate-stderr "$CVB" certify --resume b -q
+    tail -1 b/journal.jsonl | jq -e '.type == "campaign_end"'
+    [ "$(ls victim)" = data ]
+    [ ! -e b/scratch ]
+    sed -i '/"type":"session_end"/q' b/journal.jsonl
+    rm -rf b/console
+    ln -s ../victim b/console
+    run -2 --separate-stderr "$CVB" certify --resume b -q
+    [[ "$stderr" == *"b/console is a link"* ]]
+    [ "$(ls victim)" = data ]
+}
+
 @test "what report writes replaces files and links, and goes through neither a link nor a pipe" {
     "$CVB" certify "$local_profile" -o b -q >/dev/null || true
     for name in verdicts.json report.html; do

@@ -142,6 +142,46 @@ static void input_may_be_an_inherited_pipe(void **state)
 	assert_int_equal(cvb_file_read_input("/dev/fd/1x", 100, &text, NULL, &err), -ENOENT);
 }
 
+static void fresh_files_and_own_folders_follow_no_link(void **state)
+{
+	char dir[] = "/tmp/cvb-core-XXXXXX", victim[64], path[64], *text;
+	struct cvb_err err = {0};
+	int fd;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(victim, sizeof(victim), "%s/victim", dir);
+	snprintf(path, sizeof(path), "%s/here", dir);
+	assert_int_equal(cvb_file_write(victim, "keep", 4, &err), 0);
+	const char *const behind[] = {victim, "/dev/null", "/nowhere", NULL};
+
+	for (size_t i = 0; i < CVB_ARRAY_LEN(behind); i++) {
+		if (behind[i])
+			assert_int_equal(symlink(behind[i], path), 0);
+		else
+			assert_int_equal(mkfifo(path, 0600), 0);
+		assert_int_equal(cvb_file_fresh(path, 0600, &fd, &err), 0);
+		assert_int_equal(write(fd, "new", 3), 3);
+		close(fd);
+		assert_int_equal(cvb_file_read_regular(path, 100, &text, NULL, &err), 0);
+		assert_string_equal(text, "new");
+		free(text);
+		assert_int_equal(unlink(path), 0);
+	}
+	assert_int_equal(cvb_file_read(victim, 100, &text, NULL, &err), 0);
+	assert_string_equal(text, "keep");
+	free(text);
+	assert_int_not_equal(cvb_file_fresh(dir, 0600, &fd, &err), 0);
+
+	assert_int_equal(cvb_mkdir_own(path, &err), 0);
+	assert_int_equal(cvb_mkdir_own(path, &err), 0); /* it is there */
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(symlink(dir, path), 0);
+	assert_int_equal(cvb_mkdir_own(path, &err), -EINVAL);
+	assert_int_equal(cvb_mkdir_own(victim, &err), -EINVAL);
+	assert_int_equal(cvb_remove_tree(dir), 0);
+}
+
 /* What a user may name with -o. */
 static void output_goes_through_to_devices_and_pipes(void **state)
 {
@@ -312,6 +352,7 @@ int main(void)
 		cmocka_unit_test(write_replaces_files_and_links_only),
 		cmocka_unit_test(read_takes_regular_files_only),
 		cmocka_unit_test(input_may_be_an_inherited_pipe),
+		cmocka_unit_test(fresh_files_and_own_folders_follow_no_link),
 		cmocka_unit_test(output_goes_through_to_devices_and_pipes),
 		cmocka_unit_test(program_that_ends_takes_its_children_along),
 		cmocka_unit_test(program_output_and_status_are_kept_apart),

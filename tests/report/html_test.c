@@ -12,6 +12,7 @@
 #include "core/proc.h"
 #include "report/bundle.h"
 #include "report/html.h"
+#include "report/html_part.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -231,6 +232,20 @@ static void make_swept_bundle(unsigned metrics)
 	assert_int_equal(cvb_file_write(profile, PROFILE, strlen(PROFILE), NULL), 0);
 }
 
+/* A stand-in for gnuplot in front of the PATH, in a folder of its own. */
+static void put_stand_in(char *bin, const char *script, char *runs, size_t runs_bytes)
+{
+	_cleanup_free_ char *name = NULL, *path = NULL;
+
+	assert_non_null(mkdtemp(bin));
+	name = cvb_strf("%s/gnuplot", bin);
+	path = cvb_strf("%s:%s", bin, getenv("PATH") ? getenv("PATH") : "");
+	assert_int_equal(cvb_file_write(name, script, strlen(script), NULL), 0);
+	assert_int_equal(chmod(name, 0700), 0);
+	assert_int_equal(setenv("PATH", path, 1), 0);
+	snprintf(runs, runs_bytes, "%s/runs", bin);
+}
+
 /* Each picture is a run of gnuplot, here a stand-in that counts: a page has so many, and says so
  * once.  What is left out of the pictures is still in the tables. */
 static void pictures_are_limited(void **state)
@@ -238,24 +253,17 @@ static void pictures_are_limited(void **state)
 	static const char stand_in[] =
 		"#!/bin/sh\necho run >>\"${0%/*}/runs\"\necho '<svg></svg>'\n";
 	_cleanup_free_ char *old_path = strdup(getenv("PATH") ? getenv("PATH") : "");
-	char bin[] = "/tmp/cvb-html-bin-XXXXXX";
-	char name[64], path[5000];
+	char bin[] = "/tmp/cvb-html-bin-XXXXXX", name[64];
 
 	(void)state;
 	if (!have_pictures())
 		skip();
-	assert_non_null(mkdtemp(bin));
-	snprintf(name, sizeof(name), "%s/gnuplot", bin);
-	assert_int_equal(cvb_file_write(name, stand_in, strlen(stand_in), NULL), 0);
-	assert_int_equal(chmod(name, 0700), 0);
-	snprintf(path, sizeof(path), "%s:%s", bin, old_path);
-	assert_int_equal(setenv("PATH", path, 1), 0);
+	put_stand_in(bin, stand_in, name, sizeof(name));
 	make_swept_bundle(230);
 
 	_cleanup_free_ char *html = render(), *runs = NULL;
 
 	assert_int_equal(setenv("PATH", old_path, 1), 0);
-	snprintf(name, sizeof(name), "%s/runs", bin);
 	assert_int_equal(cvb_file_read(name, 100000, &runs, NULL, NULL), 0);
 	assert_int_equal(count(runs, "run\n"), 200);
 	assert_int_equal(count(html, "<svg role=\"img\""), 200);
@@ -263,6 +271,136 @@ static void pictures_are_limited(void **state)
 	assert_int_equal(count(html, "a page has at most 200 pictures"), 1);
 	assert_non_null(strstr(html, "m229"));
 	assert_int_equal(cvb_remove_tree(bin), 0);
+}
+
+/* Pictures on a page with so much left for them; what the page says, and how often gnuplot ran. */
+static char *draw(unsigned n, struct cvb_page page, const char *script, unsigned *ret_runs)
+{
+	_cleanup_free_ char *old_path = strdup(getenv("PATH") ? getenv("PATH") : "");
+	_cleanup_free_ char *said = NULL;
+	char bin[] = "/tmp/cvb-html-bin-XXXXXX", runs[64], *html = NULL;
+	size_t bytes;
+
+	put_stand_in(bin, script, runs, sizeof(runs));
+	page.f = open_memstream(&html, &bytes);
+	page.tmp_dir = bin;
+	assert_non_null(page.f);
+	for (unsigned i = 0; i < n; i++) {
+		const char *args[] = {NULL, NULL};
+
+		assert_int_equal(cvb_page_picture(&page, "dots.gp", args, "1\n", NULL, "", NULL),
+				 0);
+	}
+	fclose(page.f);
+	assert_int_equal(setenv("PATH", old_path, 1), 0);
+	*ret_runs = 0;
+	if (cvb_file_read(runs, 100000, &said, NULL, NULL) == 0)
+		*ret_runs = count(said, "run\n");
+	assert_int_equal(cvb_remove_tree(bin), 0);
+	return html;
+}
+
+/* All pictures together have a time and a size, whatever gnuplot does with its own. */
+static void pictures_have_a_total(void **state)
+{
+	static const char slow[] = "#!/bin/sh\necho run >>\"${0%/*}/runs\"\nexec sleep 60\n";
+	static const char fast[] = "#!/bin/sh\necho run >>\"${0%/*}/runs\"\necho '<svg></svg>'\n";
+	unsigned runs;
+
+	(void)state;
+	if (!have_pictures())
+		skip();
+
+	_cleanup_free_ char *late =
+		draw(3, (struct cvb_page){.pictures_ns = 300 * CVB_NS_PER_MS}, slow, &runs);
+
+	assert_int_equal(runs, 1);
+	assert_int_equal(count(late, "did not end within 300 ms"), 1);
+	assert_int_equal(count(late, "gnuplot has taken all the time"), 1);
+
+	_cleanup_free_ char *large =
+		draw(3,
+		     (struct cvb_page){.pictures_ns = CVB_PAGE_PICTURES_NS,
+				       .pictures_bytes = CVB_PAGE_PICTURES_BYTES - 1},
+		     fast, &runs);
+
+	assert_int_equal(runs, 1);
+	assert_int_equal(count(large, "<svg role"), 1);
+	assert_int_equal(count(large, "have at most 32 MiB"), 1);
+}
+
+/* `metrics` metrics on native and on 30 arms that measure it again, of which the last one differs
+ * in the last metric. */
+static void make_wide_bundle(unsigned metrics)
+{
+	_cleanup_free_ char *journal = cvb_bundle_path(dir, CVB_BUNDLE_JOURNAL);
+	_cleanup_free_ char *profile = cvb_bundle_path(dir, CVB_BUNDLE_PROFILE);
+	FILE *f = fopen(journal, "we");
+
+	assert_non_null(f);
+	fputs("{\"type\":\"campaign\",\"schema\":\"cvmbench.journal/1\",\"profile\":\"p\",\"seed\":7,"
+	      "\"sessions\":6,\"rounds\":1,\"arms\":[{\"name\":\"a0\"}",
+	      f);
+	for (unsigned a = 1; a <= 30; a++)
+		fprintf(f, ",{\"name\":\"a%u\",\"aa_of\":\"a0\"}", a);
+	fputs("],\"benches\":[{\"name\":\"mem.stream\",\"arms\":[\"a0\"", f);
+	for (unsigned a = 1; a <= 30; a++)
+		fprintf(f, ",\"a%u\"", a);
+	fputs("],\"rounds\":1}]}\n", f);
+	for (unsigned s = 1; s <= 6; s++) {
+		fprintf(f, "{\"type\":\"session\",\"session\":%u,\"attempt\":1}\n", s);
+		for (unsigned a = 0; a <= 30; a++) {
+			fprintf(f,
+				"{\"type\":\"bench\",\"session\":%u,\"attempt\":1,\"arm\":\"a%u\","
+				"\"bench\":\"mem.stream\",\"outcome\":\"ok\",\"options\":{},"
+				"\"notes\":[],\"series\":[",
+				s, a);
+			for (unsigned i = 0; i < metrics; i++)
+				fprintf(f,
+					"%s{\"metric\":\"m%u\",\"unit\":\"ns\",\"better\":\"lower\"}",
+					i ? "," : "", i);
+			fprintf(f,
+				"]}\n{\"type\":\"sample\",\"session\":%u,\"attempt\":1,\"arm\":\"a%u\","
+				"\"bench\":\"mem.stream\",\"round\":1,\"start_ns\":%u,"
+				"\"duration_ns\":1,\"values\":[",
+				s, a, a + 1);
+			for (unsigned i = 0; i < metrics; i++)
+				fprintf(f, "%s%.9g", i ? "," : "",
+					(1 + (s % 2 ? 1e-6 : -1e-6) * a) *
+						(a == 30 && i + 1 == metrics ? 1.5 : 1));
+			fputs("]}\n", f);
+		}
+		fprintf(f,
+			"{\"type\":\"round\",\"session\":%u,\"attempt\":1,\"bench\":\"mem.stream\","
+			"\"round\":1}\n",
+			s);
+	}
+	fclose(f);
+	assert_int_equal(cvb_file_write(profile, PROFILE, strlen(PROFILE), NULL), 0);
+}
+
+/* No more rows than anyone reads, and a word about the rest; of A/A rows those that matter first.
+ */
+static void rows_are_limited(void **state)
+{
+	_cleanup_free_ char *old_path = strdup(getenv("PATH") ? getenv("PATH") : "");
+
+	(void)state;
+	make_wide_bundle(400);
+	assert_int_equal(setenv("PATH", "/nonexistent", 1), 0); /* no pictures: not the point */
+
+	_cleanup_free_ char *html = render();
+
+	assert_int_equal(setenv("PATH", old_path, 1), 0);
+	unsigned rows = count(html, "<tr");
+
+	if (rows > CVB_PAGE_ROWS + CVB_PAGE_AA_ROWS + 200)
+		fail_msg("%u rows", rows);
+	assert_true(rows > CVB_PAGE_ROWS + CVB_PAGE_AA_ROWS);
+	assert_non_null(strstr(html, "11000 of 12000 rows left out, those that exclude 1 last"));
+	assert_non_null(
+		strstr(html, "77 series left out: the tables of a page have at most 10000"));
+	assert_int_equal(count(html, "excludes 1</td>"), 1);
 }
 
 /* What the caller is given, what the file holds and what the page shows are one judgement. */
@@ -333,6 +471,8 @@ int main(void)
 		cmocka_unit_test(hostile_text),
 		cmocka_unit_test(without_gnuplot),
 		cmocka_unit_test(pictures_are_limited),
+		cmocka_unit_test(pictures_have_a_total),
+		cmocka_unit_test(rows_are_limited),
 		cmocka_unit_test(partial_campaigns),
 		cmocka_unit_test(nothing_is_left_behind),
 		cmocka_unit_test(verdicts_are_written_and_handed_out),

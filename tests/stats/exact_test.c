@@ -15,6 +15,7 @@
 #include "stats/exact.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <string.h>
 
 typedef unsigned __int128 count128;
@@ -286,6 +287,42 @@ static void signed_rank_in_whole_numbers(void **state)
 	assert_true(cvb_signed_rank_cdf(20100, 200) == 1 && cvb_signed_rank_cdf(0, 0) == 1);
 }
 
+/* What is kept for one n is not another's, whoever asks first, and in whatever order. */
+static void *ask_in_turn(void *arg)
+{
+	static const size_t ns[] = {90, 12, 505, 90, 101, 12, 500, 1500, 100, 505};
+	double *sum = arg;
+
+	for (size_t i = 0; i < CVB_ARRAY_LEN(ns); i++) {
+		size_t n = ns[i], all = n * (n + 1) / 2;
+		uint64_t w = 0;
+
+		/* symmetric about the middle, where it is about 1/2, and the same on both ways */
+		sum[i] = cvb_signed_rank_cdf(all / 2 - n, n);
+		assert_near(sum[i] + cvb_signed_rank_cdf(all - all / 2 + n - 1, n), 1, 1e-12);
+		assert_true(sum[i] > 0.1 && sum[i] < 0.5);
+		assert_true(cvb_signed_rank_critical(0.05, n, &w));
+		assert_true(cvb_signed_rank_cdf(w, n) <= 0.05);
+		assert_true(cvb_signed_rank_cdf(w + 1, n) > 0.05);
+	}
+	assert_true(sum[0] == sum[3] && sum[1] == sum[5] && sum[2] == sum[9]);
+	return NULL;
+}
+
+static void signed_rank_from_many_threads(void **state)
+{
+	double sum[8][10];
+	pthread_t t[8];
+
+	(void)state;
+	for (size_t i = 0; i < 8; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, ask_in_turn, sum[i]), 0);
+	for (size_t i = 0; i < 8; i++) {
+		pthread_join(t[i], NULL);
+		assert_memory_equal(sum[i], sum[0], sizeof(sum[0]));
+	}
+}
+
 /* The largest W with P <= alpha, one-sided; -1: there is none. */
 static void signed_rank_critical_values(void **state)
 {
@@ -377,6 +414,7 @@ int main(void)
 		cmocka_unit_test(fisher_tea),
 		cmocka_unit_test(fisher_by_counting),
 		cmocka_unit_test(fisher_table),
+		cmocka_unit_test(signed_rank_from_many_threads),
 		cmocka_unit_test(signed_rank_of_every_pattern),
 		cmocka_unit_test(signed_rank_in_whole_numbers),
 		cmocka_unit_test(signed_rank_critical_values),
