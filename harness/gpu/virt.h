@@ -210,7 +210,7 @@ static inline void virt_buf_use(struct cvb_gpu_buf *buf, uint64_t end)
 	b->busy = end > b->busy ? end : b->busy;
 }
 
-/* ---- content (virt_mem.c) ---- */
+/* ---- content (virt_mem.c, virt_node.c) ---- */
 
 /*
  * The bytes of a buffer, as a list of extents that each name a node: a byte that repeats, a
