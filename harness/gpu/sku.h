@@ -57,10 +57,12 @@ enum cvb_sku_param {
 	CVB_SKU_L2_BYTES,
 	CVB_SKU_L2,
 	CVB_SKU_LAUNCH,
+	CVB_SKU_LAUNCH_BUSY, /* while its stream works */
 	CVB_SKU_QUEUE_DELAY,
 	CVB_SKU_QUEUE_GAP,
 	CVB_SKU_KERNEL_FLOOR,
 	CVB_SKU_GRAPH,
+	CVB_SKU_GRAPH_NODE, /* and for each piece of work in it */
 	CVB_SKU_WAIT,
 	CVB_SKU_SYNC_IDLE,
 	CVB_SKU_CONTEXT_CREATE,

@@ -25,8 +25,9 @@
  *                    directions
  *   pageable         as cc=on in that it blocks, with a toll and a bandwidth of its own
  *
- * A kernel costs its caller `launch`; it starts queue_delay later, or queue_gap after the kernel
- * before it in its stream.  A graph is one launch.
+ * A kernel costs its caller `launch`, or `launch_busy` where its stream still works when that is
+ * over; it starts queue_delay later, or queue_gap after the kernel before it in its stream.  A graph
+ * is one launch, and costs the device `graph` and n times graph_node before its work.
  *
  * Times are picoseconds in 64 bits, 213 days; products of them have 128.  No floating point but to
  * read the model, so that no compiler or library can change them.

@@ -424,6 +424,9 @@ static void test_launches(void **state)
 	row("IS", "h100-tdx launch queued cc=on", 9.88, pipelined_us("h100-tdx", true), "us", 0.10);
 	row("B2", "b200-tdx launch cc=off", 3.45, call_us("b200-tdx", false), "us", 0.10);
 	row("B2", "b200-tdx launch cc=on", 15.7, call_us("b200-tdx", true), "us", 0.10);
+	row("B2", "b200-tdx launch queued cc=off", 3.45, pipelined_us("b200-tdx", false), "us",
+	    0.10);
+	row("B2", "b200-tdx launch queued cc=on", 15.7, pipelined_us("b200-tdx", true), "us", 0.10);
 	row("B2", "b200-tdx sync alone cc=off", 1.62, idle_sync_us("b200-tdx", false), "us", 0.10);
 	row("B2", "b200-tdx sync alone cc=on", 1.67, idle_sync_us("b200-tdx", true), "us", 0.10);
 	row("TF", "b300-tdx launch queued cc=off", 7.4, pipelined_us("b300-tdx", false), "us",
@@ -437,7 +440,77 @@ static void test_launches(void **state)
 	    pipelined_us("h200-tdx", true) / pipelined_us("h200-tdx", false), "", 0.10);
 	row("TF", "h200-tdx launch and wait, on over off", 2.6,
 	    launch_and_wait_us("h200-tdx", true) / launch_and_wait_us("h200-tdx", false), "", 0.10);
-	end_table(14);
+	end_table(16);
+}
+
+/* us of the caller for each launch behind a kernel of 0.1 s; us between two of its kernels */
+static void behind_a_kernel(bool cc, double *ret_call, double *ret_gap)
+{
+	struct device d = open_device("h100-tdx", cc);
+	struct cvb_gpu_event *event[2];
+	int64_t ns;
+
+	for (size_t i = 0; i < 2; i++)
+		assert_int_equal(cvb_gpu_event_new(d.gpu, &event[i], NULL), 0);
+	launch(&d, CVB_GPU_KERNEL_SPIN, 1e5);
+	assert_int_equal(cvb_gpu_event_record(event[0], d.stream, NULL), 0);
+	double start = now_ns(&d);
+
+	for (int i = 0; i < 10; i++)
+		launch(&d, CVB_GPU_KERNEL_SPIN, 1e5);
+	*ret_call = (now_ns(&d) - start) / 10e3;
+	assert_int_equal(cvb_gpu_event_record(event[1], d.stream, NULL), 0);
+	wait_for(d.stream);
+	assert_int_equal(cvb_gpu_event_elapsed_ns(event[0], event[1], &ns, NULL), 0);
+	*ret_gap = ((double)ns / 1e3 - 10e5) / 10;
+	cvb_gpu_close(d.gpu);
+}
+
+static void test_launches_behind_a_kernel(void **state)
+{
+	double call[2], gap[2];
+
+	(void)state;
+	for (int cc = 0; cc < 2; cc++)
+		behind_a_kernel(cc, &call[cc], &gap[cc]);
+	begin_table();
+	row("IS", "h100-tdx launch behind a kernel cc=off", 4.9, call[0], "us", 0.10);
+	row("IS", "h100-tdx launch behind a kernel cc=on", 9.87, call[1], "us", 0.10);
+	row("IS", "h100-tdx from kernel to kernel cc=off", 1.09, gap[0], "us", 0.10);
+	row("IS", "h100-tdx from kernel to kernel cc=on", 1.34, gap[1], "us", 0.10);
+	end_table(4);
+}
+
+/* ms of 96 000 products of about 73.2 us as one graph */
+static double chain_ms(bool cc)
+{
+	struct device d = open_device("b300-tdx", cc);
+	struct cvb_gpu_graph *graph;
+
+	assert_int_equal(cvb_gpu_capture_begin(d.stream, NULL), 0);
+	for (int i = 0; i < 96000; i++)
+		launch(&d, CVB_GPU_KERNEL_SPIN, 7029490.0 / 96000);
+	assert_int_equal(cvb_gpu_capture_end(d.stream, &graph, NULL), 0);
+	double start = now_ns(&d);
+
+	assert_int_equal(cvb_gpu_graph_launch(graph, d.stream, NULL), 0);
+	wait_for(d.stream);
+	double ms = (now_ns(&d) - start) / 1e6;
+
+	cvb_gpu_close(d.gpu);
+	return ms;
+}
+
+static void test_long_graph(void **state)
+{
+	double off = chain_ms(false), on = chain_ms(true);
+
+	(void)state;
+	begin_table();
+	row("SB", "b300-tdx graph of 96000 products cc=off", 7029.49, off, "ms", 0.001);
+	row("SB", "b300-tdx graph of 96000 products cc=on", 7037.80, on, "ms", 0.001);
+	row("SB", "b300-tdx graph of 96000 products, on less off", 8.31, on - off, "ms", 0.05);
+	end_table(3);
 }
 
 /* A decode step of 181 kernels; as one graph, or each by itself. */
@@ -705,7 +778,9 @@ int main(void)
 		cmocka_unit_test(test_streams_and_contexts),
 		cmocka_unit_test(test_small_copies_of_many_streams),
 		cmocka_unit_test(test_launches),
+		cmocka_unit_test(test_launches_behind_a_kernel),
 		cmocka_unit_test(test_decode_step),
+		cmocka_unit_test(test_long_graph),
 		cmocka_unit_test(test_lifecycle),
 		cmocka_unit_test(test_local_copies),
 		cmocka_unit_test(test_compute_and_peers),

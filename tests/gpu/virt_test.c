@@ -545,6 +545,32 @@ static void test_graph_is_one_launch(void **state)
 	cvb_gpu_close(d.gpu);
 }
 
+/* A launch costs more where its stream still works when it is through; kernels then queue. */
+static void test_launch_behind_a_kernel(void **state)
+{
+	struct device d = open_device("emu:b200-tdx,cc=on,clock=virtual");
+	struct cvb_gpu_stream *other;
+	uint64_t start = now(&d);
+
+	(void)state;
+	assert_int_equal(cvb_gpu_stream_new(d.gpu, &other, NULL), 0);
+	for (int i = 0; i < 10; i++)
+		run_kernel(d.stream, (struct cvb_gpu_launch){.kernel = CVB_GPU_KERNEL_EMPTY});
+	assert_int_equal(now(&d) - start, 10 * 15700);
+	wait_for(d.stream);
+	start = now(&d);
+	run_kernel(d.stream, spin_10ms);
+	assert_int_equal(now(&d) - start, 15700);
+	run_kernel(other, spin_10ms); /* the stream counts, not the device */
+	assert_int_equal(now(&d) - start, 2 * 15700);
+	run_kernel(d.stream, spin_10ms);
+	assert_int_equal(now(&d) - start, 2 * 15700 + 35000);
+	wait_for(d.stream);
+	/* launch, queue_delay, kernel, queue_gap, kernel, wait */
+	assert_int_equal(now(&d) - start, 15700 + 7500 + 10 * MS + 1050 + 10 * MS + 20500);
+	cvb_gpu_close(d.gpu);
+}
+
 static uint64_t managed_kernel_ns(const char *spec)
 {
 	const size_t bytes = (8 << 20) + 8;
@@ -872,6 +898,7 @@ int main(void)
 		cmocka_unit_test(test_lanes_end),
 		cmocka_unit_test(test_lifecycle),
 		cmocka_unit_test(test_graph_is_one_launch),
+		cmocka_unit_test(test_launch_behind_a_kernel),
 		cmocka_unit_test(test_managed),
 		cmocka_unit_test(test_peer),
 		cmocka_unit_test(test_large_copies),
