@@ -22,12 +22,13 @@
  *                    `knee` and those after `tail` at their own cost.  Copies of one context and
  *                    direction are one after the other, whatever their streams.  N contexts share:
  *                    together they get max N / (N + half), never more than duplex for both
- *                    directions
+ *                    directions.  Copies of lanes take that formula also for N = 1, as it was
+ *                    measured: with host threads that copy all the time
  *   pageable         as cc=on in that it blocks, with a toll and a bandwidth of its own
  *
  * A kernel costs its caller `launch`, or `launch_busy` where its stream still works when that is
- * over; it starts queue_delay later, or queue_gap after the kernel before it in its stream.  A graph
- * is one launch, and costs the device `graph` and n times graph_node before its work.
+ * over; it starts queue_delay later, or queue_gap after the kernel before it in its stream.  A
+ * graph is one launch, and costs the device `graph` and n times graph_node before its work.
  *
  * Times are picoseconds in 64 bits, 213 days; products of them have 128.  No floating point but to
  * read the model, so that no compiler or library can change them.
@@ -89,13 +90,14 @@ struct virt_lane {
 struct virt_xfer {
 	struct cvb_gpu_context *context;
 	enum cvb_gpu_dir dir;
+	bool pinned;
 	size_t bytes;
 	uint64_t stream_end; /* of the work before it in its stream */
 	uint64_t toll;	     /* ps */
 	uint64_t alone;	     /* ps for its bytes while no other context copies */
 
 	/* virt_time.c's */
-	struct virt_lane *lane;
+	struct virt_lane *lane; /* NULL: a thread that is no lane, alone */
 	enum {
 		VIRT_XFER_QUEUED, /* another copy of its context goes first */
 		VIRT_XFER_TOLL,

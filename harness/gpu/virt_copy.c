@@ -82,9 +82,10 @@ int virt_shared_ps(const struct virt_xfer *x, unsigned n, uint64_t *ret, struct 
 	enum cvb_sku_param dir = (enum cvb_sku_param)x->dir;
 	enum cvb_sku_param max = dir + (process ? CVB_SKU_PROCESSES_MAX : CVB_SKU_THREADS_MAX);
 	enum cvb_sku_param half = dir + (process ? CVB_SKU_PROCESSES_HALF : CVB_SKU_THREADS_HALF);
+	bool in_program = x->lane || !x->context->primary; /* that the formula was measured with */
 	double per_s, contexts;
 
-	if (n == 1 && (x->context->primary || !virt_param_known(g, max))) {
+	if (n == 1 && (!x->pinned || !in_program || !virt_param_known(g, max))) {
 		*ret = x->alone;
 		return 0;
 	}
@@ -221,12 +222,13 @@ static int move_bytes(const struct cvb_gpu_copy *c, uint64_t *ps, struct cvb_err
 
 /* cc=on: the caller is busy with it. */
 static int copy_encrypted(struct virt_lane *lane, struct cvb_gpu_stream *stream,
-			  const struct cvb_gpu_copy *copy, uint64_t toll, uint64_t data,
-			  struct cvb_err *err)
+			  const struct cvb_gpu_copy *copy, bool pinned, uint64_t toll,
+			  uint64_t data, struct cvb_err *err)
 {
 	struct virt_xfer x = {
 		.context = stream->context,
 		.dir = copy->dir,
+		.pinned = pinned,
 		.bytes = copy->bytes,
 		.stream_end = virt_stream_of(stream)->end,
 		.toll = toll,
@@ -271,7 +273,7 @@ static int copy_host(struct cvb_gpu_stream *stream, const struct cvb_gpu_copy *c
 	if (r == 0)
 		r = move_bytes(copy, &toll, err);
 	if (r == 0)
-		r = g->cc ? copy_encrypted(lane, stream, copy, toll, data, err)
+		r = g->cc ? copy_encrypted(lane, stream, copy, pinned, toll, data, err)
 			  : copy_plain(lane, stream, copy, pinned, toll, data, err);
 	virt_leave(g->world);
 	return r;
