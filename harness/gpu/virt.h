@@ -19,7 +19,8 @@
  *                    bytes one copy at a time in each direction
  *   cc=on            the calling thread waits until its stream is idle, then encrypts and stages:
  *                    toll, then n at 1 / gcm + 1 / stage (never faster than the link), the first
- *                    `knee` and those after `tail` at their own cost.  Copies of one context and
+ *                    `knee`, and those behind the first `tail` bytes of the host's buffer, at
+ *                    their own cost.  Copies of one context and
  *                    direction are one after the other, whatever their streams.  N contexts share:
  *                    together they get max N / (N + half), never more than duplex for both
  *                    directions.  Copies of lanes take that formula also for N = 1, as it was

@@ -44,8 +44,15 @@ static int rate_ps(const struct virt_gpu *g, enum cvb_gpu_dir dir, bool pinned, 
 	return r;
 }
 
-static int path_ps(const struct virt_gpu *g, enum cvb_gpu_dir dir, bool pinned, uint64_t bytes,
-		   uint64_t *ret_toll, uint64_t *ret_data, struct cvb_err *err)
+/* How many of the `bytes` from `at` on lie behind the first `tail` of their buffer. */
+static uint64_t behind(uint64_t at, uint64_t bytes, uint64_t tail)
+{
+	return at >= tail ? bytes : bytes - cvb_min(bytes, tail - at);
+}
+
+/* `at`: where the bytes begin in the host's buffer. */
+static int path_ps(const struct virt_gpu *g, enum cvb_gpu_dir dir, bool pinned, uint64_t at,
+		   uint64_t bytes, uint64_t *ret_toll, uint64_t *ret_data, struct cvb_err *err)
 {
 	enum cvb_sku_param path = (enum cvb_sku_param)dir + (pinned ? 0 : 2);
 	double knee, knee_cost, tail, tail_cost;
@@ -62,7 +69,7 @@ static int path_ps(const struct virt_gpu *g, enum cvb_gpu_dir dir, bool pinned, 
 	if (r < 0)
 		return r;
 	uint64_t first = cvb_min(bytes, (uint64_t)knee);
-	uint64_t last = bytes - cvb_min(bytes, (uint64_t)tail);
+	uint64_t last = behind(at, bytes, (uint64_t)tail);
 
 	r = rate_ps(g, dir, pinned, bytes - first, ret_data, err);
 	if (r < 0)
@@ -264,11 +271,13 @@ static int copy_host(struct cvb_gpu_stream *stream, const struct cvb_gpu_copy *c
 		     struct cvb_err *err)
 {
 	struct virt_gpu *g = virt_gpu_of(stream->gpu);
-	const struct cvb_gpu_buf *host = copy->dir == CVB_GPU_H2D ? copy->src : copy->dst;
+	bool in = copy->dir == CVB_GPU_H2D;
+	const struct cvb_gpu_buf *host = in ? copy->src : copy->dst;
+	size_t at = in ? copy->src_offset_bytes : copy->dst_offset_bytes;
 	bool pinned = host->kind == CVB_GPU_HOST_PINNED;
 	struct virt_lane *lane = virt_enter(g->world);
 	uint64_t toll, data;
-	int r = path_ps(g, copy->dir, pinned, copy->bytes, &toll, &data, err);
+	int r = path_ps(g, copy->dir, pinned, at, copy->bytes, &toll, &data, err);
 
 	if (r == 0)
 		r = move_bytes(copy, &toll, err);

@@ -480,11 +480,11 @@ static void test_lifecycle(void **state)
 	uint64_t start = now(&d);
 
 	(void)state;
-	assert_int_equal(start, 980 * MS); /* the primary context */
+	assert_int_equal(start, 1114 * MS); /* the primary context */
 	for (size_t i = 0; i < CVB_ARRAY_LEN(c); i++)
 		assert_int_equal(cvb_gpu_context_new(d.gpu, CVB_GPU_CONTEXT_THREAD, &c[i], NULL),
 				 0);
-	assert_int_equal(now(&d) - start, 17 * 980 * MS);
+	assert_int_equal(now(&d) - start, 17 * 1114 * MS);
 	assert_int_equal(cvb_gpu_context_new(d.gpu, CVB_GPU_CONTEXT_THREAD, &more, &err), -ENOSPC);
 	start = now(&d);
 	cvb_gpu_context_free(c[0]);
