@@ -99,6 +99,13 @@ CVB_MUST_CHECK int cvb_sku_load(const char *name, struct cvb_sku **ret, struct c
 CVB_MUST_CHECK int cvb_sku_parse(const char *text, const char *path, struct cvb_sku **ret,
 				 struct cvb_err *err);
 
+/*
+ * Are the values possible together?  -EINVAL says why not, and *ret_param which parameter (an enum
+ * cvb_sku_param) is wrong: rates that are none behind a tail, contexts faster than the link, half
+ * of a pair, parts of a byte.  The readers above call it.
+ */
+CVB_MUST_CHECK int cvb_sku_check(const struct cvb_sku *sku, int *ret_param, struct cvb_err *err);
+
 /* Accepts NULL; returns NULL. */
 struct cvb_sku *cvb_sku_free(struct cvb_sku *sku);
 

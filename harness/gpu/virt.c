@@ -89,6 +89,15 @@ int virt_param_ps(const struct virt_gpu *g, enum cvb_sku_param p, uint64_t *ret,
 	return r;
 }
 
+int virt_sum_ps(const struct virt_gpu *g, __int128 ps, uint64_t *ret, struct cvb_err *err)
+{
+	if (ps > (__int128)(VIRT_MAX_NS * VIRT_PS_PER_NS))
+		return cvb_err_set(err, -EINVAL, "GPU emu:%s: a call would take more than %llu ns",
+				   g->sku->name, (unsigned long long)VIRT_MAX_NS);
+	*ret = ps > 0 ? (uint64_t)ps : 0;
+	return 0;
+}
+
 uint64_t virt_rate_ps(uint64_t count, uint64_t per_s)
 {
 	unsigned __int128 ps = (unsigned __int128)count * UINT64_C(1000000000000);
@@ -311,10 +320,10 @@ static int alloc_ps(const struct cvb_gpu_buf *buf, uint64_t *ret, struct cvb_err
 	r = virt_param_ps(g, CVB_SKU_PINNED_ALLOC, ret, err);
 	if (r == 0)
 		r = virt_param(g, CVB_SKU_PINNED_ALLOC_COST, &per_byte, err);
-	if (r == 0)
-		*ret += (uint64_t)((unsigned __int128)buf->bytes *
-				   (uint64_t)llround(per_byte * 1e9) / 1000000);
-	return r;
+	if (r < 0)
+		return r;
+	return virt_sum_ps(g, *ret + (__int128)buf->bytes * llround(per_byte * 1e9) / 1000000, ret,
+			   err);
 }
 
 static int make_buf(struct cvb_gpu_buf *buf, struct virt_buf *b, struct cvb_err *err)

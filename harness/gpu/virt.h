@@ -190,6 +190,10 @@ CVB_MUST_CHECK int virt_param_ps(const struct virt_gpu *g, enum cvb_sku_param p,
 CVB_MUST_CHECK int virt_add_rate(const struct virt_gpu *g, enum cvb_sku_param p, uint64_t count,
 				 uint64_t *ps, struct cvb_err *err);
 
+/* The sum of a cost, in ps: -EINVAL where it is more than VIRT_MAX_NS; less than nothing is 0. */
+CVB_MUST_CHECK int virt_sum_ps(const struct virt_gpu *g, __int128 ps, uint64_t *ret,
+			       struct cvb_err *err);
+
 /* count / per_s in ps, rounded up. */
 uint64_t virt_rate_ps(uint64_t count, uint64_t per_s);
 

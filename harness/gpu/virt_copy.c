@@ -74,9 +74,10 @@ static int path_ps(const struct virt_gpu *g, enum cvb_gpu_dir dir, bool pinned, 
 	r = rate_ps(g, dir, pinned, bytes - first, ret_data, err);
 	if (r < 0)
 		return r;
-	__int128 ps = *ret_data + cost_of(knee_cost, first) + cost_of(tail_cost, last);
-
-	*ret_data = ps > 0 ? (uint64_t)ps : 0;
+	r = virt_sum_ps(g, *ret_data + cost_of(knee_cost, first) + cost_of(tail_cost, last),
+			ret_data, err);
+	if (r < 0)
+		return r;
 	*ret_toll = virt_noise(g->world, *ret_toll);
 	*ret_data = virt_noise(g->world, *ret_data);
 	return 0;
@@ -125,11 +126,10 @@ static int migration_ps(const struct virt_gpu *g, enum cvb_gpu_dir dir, uint64_t
 		r = virt_param(g, CVB_SKU_MANAGED_MULTIPLIER, &times, err);
 	if (r < 0)
 		return r;
-	uint64_t ps = blocks * (uint64_t)llround(fault * (double)VIRT_PS_PER_NS) +
+	__int128 ps = (__int128)blocks * llround(fault * (double)VIRT_PS_PER_NS) +
 		      virt_rate_ps(bytes, (uint64_t)llround(link));
 
-	*ret = (uint64_t)((unsigned __int128)ps * (uint64_t)llround(times * 1e6) / 1000000);
-	return 0;
+	return virt_sum_ps(g, ps * llround(times * 1e6) / 1000000, ret, err);
 }
 
 static size_t block_bytes(const struct cvb_gpu_buf *buf, size_t block)
