@@ -96,6 +96,7 @@ struct virt_xfer {
 	uint64_t stream_end; /* of the work before it in its stream */
 	uint64_t toll;	     /* ps */
 	uint64_t alone;	     /* ps for its bytes while no other context copies */
+	uint32_t noise_ppm;  /* of 1 000 000: for its bytes beside others; in `alone` already */
 
 	/* virt_time.c's */
 	struct virt_lane *lane; /* NULL: a thread that is no lane, alone */
@@ -135,8 +136,10 @@ void virt_world_drop(struct virt_world *w);
 struct virt_lane *virt_enter(struct virt_world *w);
 void virt_leave(struct virt_world *w);
 
-/* A duration with the noise that was asked for. */
+/* A duration with the noise that was asked for; and the two parts of that. */
 uint64_t virt_noise(struct virt_world *w, uint64_t ps);
+uint32_t virt_draw_noise(struct virt_world *w); /* in parts of 1 000 000 */
+uint64_t virt_with_noise(uint64_t ps, uint32_t ppm);
 
 /* Block the lane until the copy is done; it owns x until this returns. */
 CVB_MUST_CHECK int virt_block(struct virt_lane *lane, struct virt_xfer *x, struct cvb_err *err);

@@ -50,13 +50,19 @@ static uint64_t behind(uint64_t at, uint64_t bytes, uint64_t tail)
 	return at >= tail ? bytes : bytes - cvb_min(bytes, tail - at);
 }
 
+struct path_cost {
+	bool pinned;
+	uint64_t toll, data; /* ps, with noise */
+	uint32_t noise_ppm;  /* in data */
+};
+
 /* `at`: where the bytes begin in the host's buffer. */
 static int path_ps(const struct virt_gpu *g, enum cvb_gpu_dir dir, bool pinned, uint64_t at,
-		   uint64_t bytes, uint64_t *ret_toll, uint64_t *ret_data, struct cvb_err *err)
+		   uint64_t bytes, struct path_cost *ret, struct cvb_err *err)
 {
 	enum cvb_sku_param path = (enum cvb_sku_param)dir + (pinned ? 0 : 2);
 	double knee, knee_cost, tail, tail_cost;
-	int r = virt_param_ps(g, CVB_SKU_TOLL + path, ret_toll, err);
+	int r = virt_param_ps(g, CVB_SKU_TOLL + path, &ret->toll, err);
 
 	if (r == 0)
 		r = virt_param(g, CVB_SKU_KNEE + path, &knee, err);
@@ -71,15 +77,16 @@ static int path_ps(const struct virt_gpu *g, enum cvb_gpu_dir dir, bool pinned, 
 	uint64_t first = cvb_min(bytes, (uint64_t)knee);
 	uint64_t last = behind(at, bytes, (uint64_t)tail);
 
-	r = rate_ps(g, dir, pinned, bytes - first, ret_data, err);
+	r = rate_ps(g, dir, pinned, bytes - first, &ret->data, err);
+	if (r == 0)
+		r = virt_sum_ps(g, ret->data + cost_of(knee_cost, first) + cost_of(tail_cost, last),
+				&ret->data, err);
 	if (r < 0)
 		return r;
-	r = virt_sum_ps(g, *ret_data + cost_of(knee_cost, first) + cost_of(tail_cost, last),
-			ret_data, err);
-	if (r < 0)
-		return r;
-	*ret_toll = virt_noise(g->world, *ret_toll);
-	*ret_data = virt_noise(g->world, *ret_data);
+	ret->pinned = pinned;
+	ret->toll = virt_noise(g->world, ret->toll);
+	ret->noise_ppm = virt_draw_noise(g->world);
+	ret->data = virt_with_noise(ret->data, ret->noise_ppm);
 	return 0;
 }
 
@@ -106,7 +113,9 @@ int virt_shared_ps(const struct virt_xfer *x, unsigned n, uint64_t *ret, struct 
 	/* each gets max / (n + half) */
 	uint64_t micro = (uint64_t)llround(contexts * 1e6) + n * UINT64_C(1000000);
 
-	*ret = (uint64_t)((unsigned __int128)x->bytes * micro * 1000000 / (uint64_t)llround(per_s));
+	*ret = virt_with_noise((uint64_t)((unsigned __int128)x->bytes * micro * 1000000 /
+					  (uint64_t)llround(per_s)),
+			       x->noise_ppm);
 	return 0;
 }
 
@@ -229,17 +238,18 @@ static int move_bytes(const struct cvb_gpu_copy *c, uint64_t *ps, struct cvb_err
 
 /* cc=on: the caller is busy with it. */
 static int copy_encrypted(struct virt_lane *lane, struct cvb_gpu_stream *stream,
-			  const struct cvb_gpu_copy *copy, bool pinned, uint64_t toll,
-			  uint64_t data, struct cvb_err *err)
+			  const struct cvb_gpu_copy *copy, const struct path_cost *cost,
+			  struct cvb_err *err)
 {
 	struct virt_xfer x = {
 		.context = stream->context,
 		.dir = copy->dir,
-		.pinned = pinned,
+		.pinned = cost->pinned,
 		.bytes = copy->bytes,
 		.stream_end = virt_stream_of(stream)->end,
-		.toll = toll,
-		.alone = data,
+		.toll = cost->toll,
+		.alone = cost->data,
+		.noise_ppm = cost->noise_ppm,
 	};
 	int r = virt_block(lane, &x, err);
 
@@ -250,20 +260,20 @@ static int copy_encrypted(struct virt_lane *lane, struct cvb_gpu_stream *stream,
 
 /* cc=off: a copy engine does it; pageable memory keeps the caller all the same. */
 static int copy_plain(struct virt_lane *lane, struct cvb_gpu_stream *stream,
-		      const struct cvb_gpu_copy *copy, bool pinned, uint64_t toll, uint64_t data,
+		      const struct cvb_gpu_copy *copy, const struct path_cost *cost,
 		      struct cvb_err *err)
 {
 	struct virt_gpu *g = virt_gpu_of(stream->gpu);
-	uint64_t begin = cvb_max(lane->now, virt_stream_of(stream)->end) + toll;
+	uint64_t begin = cvb_max(lane->now, virt_stream_of(stream)->end) + cost->toll;
 	uint64_t submit = 0, start;
-	int r = pinned ? virt_param_ps(g, CVB_SKU_COPY_SUBMIT, &submit, err) : 0;
+	int r = cost->pinned ? virt_param_ps(g, CVB_SKU_COPY_SUBMIT, &submit, err) : 0;
 
 	if (r == 0)
-		r = virt_reserve(&g->engine[copy->dir], lane->now, begin, data, &start, err);
+		r = virt_reserve(&g->engine[copy->dir], lane->now, begin, cost->data, &start, err);
 	if (r < 0)
 		return r;
-	used(stream, copy, start + data);
-	lane->now = pinned ? lane->now + virt_noise(g->world, submit) : start + data;
+	used(stream, copy, start + cost->data);
+	lane->now = cost->pinned ? lane->now + virt_noise(g->world, submit) : start + cost->data;
 	return 0;
 }
 
@@ -276,14 +286,14 @@ static int copy_host(struct cvb_gpu_stream *stream, const struct cvb_gpu_copy *c
 	size_t at = in ? copy->src_offset_bytes : copy->dst_offset_bytes;
 	bool pinned = host->kind == CVB_GPU_HOST_PINNED;
 	struct virt_lane *lane = virt_enter(g->world);
-	uint64_t toll, data;
-	int r = path_ps(g, copy->dir, pinned, at, copy->bytes, &toll, &data, err);
+	struct path_cost cost;
+	int r = path_ps(g, copy->dir, pinned, at, copy->bytes, &cost, err);
 
 	if (r == 0)
-		r = move_bytes(copy, &toll, err);
+		r = move_bytes(copy, &cost.toll, err);
 	if (r == 0)
-		r = g->cc ? copy_encrypted(lane, stream, copy, pinned, toll, data, err)
-			  : copy_plain(lane, stream, copy, pinned, toll, data, err);
+		r = g->cc ? copy_encrypted(lane, stream, copy, &cost, err)
+			  : copy_plain(lane, stream, copy, &cost, err);
 	virt_leave(g->world);
 	return r;
 }

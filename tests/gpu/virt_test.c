@@ -373,6 +373,31 @@ static void test_contexts_share(void **state)
 	}
 }
 
+/* Also copies that share have noise: each its own, and no more than was asked for. */
+static void test_shared_copies_have_noise(void **state)
+{
+	static const char *const specs[] = {"emu:b300-tdx,cc=on,clock=virtual",
+					    "emu:b300-tdx,cc=on,clock=virtual,noise=5",
+					    "emu:b300-tdx,cc=on,clock=virtual,noise=5,seed=2"};
+	int64_t ns[3];
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(specs); i++) {
+		struct lanes l = {
+			.kind = CVB_GPU_CONTEXT_PROCESS, .n = 2, .bytes = 256 << 20, .copies = 1};
+
+		ns[i] = copy_in_lanes(&l, specs[i], NULL);
+		assert_true(ns[i] > 0);
+	}
+	for (size_t i = 1; i < CVB_ARRAY_LEN(specs); i++) {
+		double off = fabs((double)ns[i] / (double)ns[0] - 1);
+
+		/* the toll is 1 % of it, and has noise, too */
+		assert_true(off > 0.002 && off < 0.05);
+	}
+	assert_int_not_equal(ns[1], ns[2]);
+}
+
 /* 32 contexts each way would take 76.0 GB/s; 74.16 GB/s are known to go. */
 static void test_duplex_is_capped(void **state)
 {
@@ -892,6 +917,7 @@ int main(void)
 		cmocka_unit_test(test_engines),
 		cmocka_unit_test(test_streams_of_one_context),
 		cmocka_unit_test(test_contexts_share),
+		cmocka_unit_test(test_shared_copies_have_noise),
 		cmocka_unit_test(test_duplex_is_capped),
 		cmocka_unit_test(test_lanes_take_turns),
 		cmocka_unit_test(test_unknown_is_unsupported),
