@@ -50,7 +50,9 @@ enum cvb_sku_param {
 	CVB_SKU_PINNED_ALLOC,
 	CVB_SKU_PINNED_ALLOC_COST, /* and for each byte */
 	CVB_SKU_DEVICE_ALLOC,
-	CVB_SKU_FREE,
+	CVB_SKU_FREE, /* of device and managed memory */
+	CVB_SKU_PINNED_FREE,
+	CVB_SKU_PINNED_FREE_COST, /* and for each byte */
 	CVB_SKU_D2D_SUBMIT,
 	CVB_SKU_D2D_FIXED,
 	CVB_SKU_HBM,

@@ -130,6 +130,16 @@ static const struct {
 	{"3DCONV", 3, 67108864, {243.390, 1214.08}},
 };
 
+/* us of cudaFree of pinned memory with cc=on: 3DCONV; GRAMSCHM, the middle of 791 and 948 */
+static const struct {
+	size_t bytes;
+	double us;
+} ispass25_pinned_free[] = {{67108864, 3183}, {16777216, 870}};
+
+/* us of all cudaFree calls of device memory, [cc]: 3DCONV */
+static const double ispass25_device_frees_us[2] = {235.3, 418.7};
+#define ISPASS25_DEVICE_FREES 2
+
 /* ms of the first cudaMalloc, which makes the context, and one or two small ones: CNN, partfil,
  * bfs_dtc, bet, gc_dtc, gc_dwc, sssp_dtc, tri_cnt */
 static const double ispass25_first_malloc_ms[8][2] = {

@@ -172,12 +172,46 @@ static void test_pinned_allocations(void **state)
 	end_table(3 * CVB_ARRAY_LEN(ispass25_pinned));
 }
 
+static double free_us(bool cc, enum cvb_gpu_mem kind, size_t bytes)
+{
+	struct device d = open_device("h100-tdx", cc);
+	struct cvb_gpu_buf *b = buf(&d, kind, bytes);
+	double start = now_ns(&d);
+
+	cvb_gpu_free(b);
+	double us = (now_ns(&d) - start) / 1e3;
+
+	cvb_gpu_close(d.gpu);
+	return us;
+}
+
+static void test_frees(void **state)
+{
+	(void)state;
+	begin_table();
+	for (size_t i = 0; i < CVB_ARRAY_LEN(ispass25_pinned_free); i++) {
+		size_t bytes = ispass25_pinned_free[i].bytes;
+		_cleanup_free_ char *what =
+			cvb_strf("h100-tdx free %zu B of pinned memory cc=on", bytes);
+
+		row("IS", what, ispass25_pinned_free[i].us,
+		    free_us(true, CVB_GPU_HOST_PINNED, bytes), "us", 0.10);
+	}
+	for (int cc = 0; cc < 2; cc++)
+		row("IS",
+		    cc ? "h100-tdx free device memory cc=on" : "h100-tdx free device memory cc=off",
+		    ispass25_device_frees_us[cc] / ISPASS25_DEVICE_FREES,
+		    free_us(cc, CVB_GPU_DEVICE, 64 * CVB_MIB), "us", 0.25);
+	end_table(CVB_ARRAY_LEN(ispass25_pinned_free) + 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_copies_and_kernels),
 		cmocka_unit_test(test_first_call),
 		cmocka_unit_test(test_pinned_allocations),
+		cmocka_unit_test(test_frees),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
