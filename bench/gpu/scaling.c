@@ -10,7 +10,10 @@
 #include <errno.h>
 #include <inttypes.h>
 
-#define MAX_LANES 32
+#define MAX_LANES      32
+#define WALL_MAX_LANES 8 /* more than most guests have CPUs */
+#define WALL_BYTES     (4 * CVB_MIB)
+#define VIRTUAL_BYTES  (64 * CVB_MIB)
 
 enum {
 	METRIC_BANDWIDTH,
@@ -39,18 +42,19 @@ static const struct cvb_opt scaling_opts[] = {
 	{.name = "size",
 	 .type = CVB_OPT_SIZE,
 	 OPT(size_bytes),
-	 .min = 1,
+	 .min = 0,
 	 .max = 0x1p40,
-	 .def = "4MiB",
+	 .def = "0",
 	 .unit = "bytes",
-	 .help = "one copy"},
+	 .help = "one copy; 0: 4 MiB, and 64 MiB on a virtual clock"},
 	{.name = "max",
 	 .type = CVB_OPT_U64,
 	 OPT(max),
-	 .min = 1,
+	 .min = 0,
 	 .max = MAX_LANES,
-	 .def = "8",
-	 .help = "most host threads at a time; 1, 2, 4, … up to it are measured"},
+	 .def = "0",
+	 .help = "most host threads at a time; 1, 2, 4, … up to it are measured; 0: 8, and 32 on a "
+		 "virtual clock"},
 	{.name = "over",
 	 .type = CVB_OPT_CHOICE,
 	 OPT(over),
@@ -84,6 +88,8 @@ struct lane {
 };
 
 struct scaling_state {
+	size_t bytes; /* of one copy */
+	unsigned max; /* threads */
 	struct lane lane[OVERS][MAX_LANES];
 	unsigned n_lanes[OVERS];
 	bool has_alone[OVERS][2];  /* one thread can be measured */
@@ -139,9 +145,8 @@ static int copy_lane(void *arg, unsigned number, struct cvb_err *err)
 
 static int copies(struct cvb_run *run, uint64_t key, uint64_t iters, struct cvb_err *err)
 {
-	const struct scaling_conf *conf = run->conf;
 	struct scaling_state *s = run->state;
-	struct job job = {s->lane[over_of(key)], dir_of(key), conf->size_bytes, iters};
+	struct job job = {s->lane[over_of(key)], dir_of(key), s->bytes, iters};
 
 	return cvb_gpu_parallel(run->gpu, n_of(key), copy_lane, &job, err);
 }
@@ -167,14 +172,12 @@ static int check_lane(struct lane *l, size_t bytes, enum over over, unsigned num
 
 static int check(struct cvb_run *run, struct cvb_err *err)
 {
-	const struct scaling_conf *conf = run->conf;
 	struct scaling_state *s = run->state;
 	int r = 0;
 
 	for (unsigned over = 0; over < OVERS; over++)
 		for (unsigned i = 0; r == 0 && i < s->n_lanes[over]; i++)
-			r = check_lane(&s->lane[over][i], conf->size_bytes, (enum over)over, i,
-				       err);
+			r = check_lane(&s->lane[over][i], s->bytes, (enum over)over, i, err);
 	return r;
 }
 
@@ -198,7 +201,6 @@ static int make_buffers(struct lane *l, enum cvb_gpu_dir dir, size_t bytes, stru
 
 static int make_lane(struct cvb_run *run, enum over over, struct cvb_err *err)
 {
-	const struct scaling_conf *conf = run->conf;
 	struct scaling_state *s = run->state;
 	struct lane *l = &s->lane[over][s->n_lanes[over]];
 	uint64_t seed = 1 + (uint64_t)over * MAX_LANES + s->n_lanes[over];
@@ -211,10 +213,9 @@ static int make_lane(struct cvb_run *run, enum over over, struct cvb_err *err)
 							      : CVB_GPU_CONTEXT_PROCESS,
 					&l->context, err);
 	if (r == 0)
-		r = cvb_dev_init(&l->dev, run->gpu, l->context, conf->size_bytes, conf->size_bytes,
-				 seed, err);
+		r = cvb_dev_init(&l->dev, run->gpu, l->context, s->bytes, s->bytes, seed, err);
 	for (unsigned dir = 0; r == 0 && dir < 2; dir++)
-		r = make_buffers(l, (enum cvb_gpu_dir)dir, conf->size_bytes, err);
+		r = make_buffers(l, (enum cvb_gpu_dir)dir, s->bytes, err);
 	return r;
 }
 
@@ -245,7 +246,6 @@ static json_t *params_of(uint64_t key)
 static int add_point(struct cvb_run *run, uint64_t key, int made, const struct cvb_err *made_err,
 		     struct cvb_err *err)
 {
-	const struct scaling_conf *conf = run->conf;
 	struct scaling_state *s = run->state;
 	struct cvb_err why = made < 0 ? *made_err : (struct cvb_err){0};
 	int r = made < 0 ? made : copies(run, key, 1, &why);
@@ -257,7 +257,7 @@ static int add_point(struct cvb_run *run, uint64_t key, int made, const struct c
 		struct cvb_case c = {
 			.metrics = 1U << METRIC_BANDWIDTH | (unsigned)*alone << METRIC_GROWTH,
 			.params = params_of(key),
-			.bytes = (double)conf->size_bytes * n_of(key),
+			.bytes = (double)s->bytes * n_of(key),
 			.ops = n_of(key),
 			.max_iters = cvb_dev_max_iters(run->gpu, 4, 0),
 			.user = key,
@@ -290,7 +290,7 @@ static int add_over(struct cvb_run *run, enum over over, struct cvb_err *err)
 	struct cvb_err why = {0};
 	int made = 0, r = 0;
 
-	for (unsigned n = 1; r == 0 && n <= conf->max; n *= 2) {
+	for (unsigned n = 1; r == 0 && n <= s->max; n *= 2) {
 		while (made == 0 && s->n_lanes[over] < n)
 			made = make_lane(run, over, &why);
 		if (made < 0 && !is_limit(made)) {
@@ -310,11 +310,14 @@ static int scaling_setup(struct cvb_run *run, struct cvb_err *err)
 {
 	const struct scaling_conf *conf = run->conf;
 	struct scaling_state *s = calloc(1, sizeof(*s));
+	bool virt = cvb_gpu_is_deterministic(run->gpu);
 	int r = 0;
 
 	if (!s)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	run->state = s;
+	s->bytes = conf->size_bytes ? conf->size_bytes : virt ? VIRTUAL_BYTES : WALL_BYTES;
+	s->max = conf->max ? (unsigned)conf->max : virt ? MAX_LANES : WALL_MAX_LANES;
 	for (unsigned over = 0; r == 0 && over < OVERS; over++)
 		if (conf->over == OVER_ALL || conf->over == (int)over)
 			r = add_over(run, (enum over)over, err);

@@ -47,33 +47,37 @@ struct row {
 static const struct row rows[CVB_SKU_PARAMS] = {
 	PATHS(CVB_SKU_TOLL, "toll", "ns", 0, 1e9),
 	PATHS(CVB_SKU_KNEE, "knee", "bytes", 0, 0x1p40),
-	PATHS(CVB_SKU_KNEE_COST, "knee_cost", "ns_per_byte", 0, 1e3),
+	PATHS(CVB_SKU_KNEE_COST, "knee_cost", "ns_per_byte", 0, 100),
 	PATHS(CVB_SKU_TAIL, "tail", "bytes", 0, 0x1p40),
-	PATHS(CVB_SKU_TAIL_COST, "tail_cost", "ns_per_byte", -1, 1e3),
+	PATHS(CVB_SKU_TAIL_COST, "tail_cost", "ns_per_byte", -1, 100),
 	DIRS(CVB_SKU_PAGEABLE, "pageable", "bandwidth", "bytes_per_s", IN_BOTH, 1e8, 1e14),
 	DIRS(CVB_SKU_PCIE, "pcie", "bandwidth", "bytes_per_s", IN_OFF, 1e8, 1e14),
 	DIRS(CVB_SKU_STAGE, "stage", "bandwidth", "bytes_per_s", IN_ON, 1e8, 1e14),
 	DIRS(CVB_SKU_THREADS_MAX, "thread_contexts", "max", "bytes_per_s", IN_ON, 1e8, 1e14),
-	DIRS(CVB_SKU_THREADS_HALF, "thread_contexts", "half", "contexts", IN_ON, 0, 1e3),
+	DIRS(CVB_SKU_THREADS_HALF, "thread_contexts", "half", "contexts", IN_ON, 0, 100),
 	DIRS(CVB_SKU_PROCESSES_MAX, "process_contexts", "max", "bytes_per_s", IN_ON, 1e8, 1e14),
-	DIRS(CVB_SKU_PROCESSES_HALF, "process_contexts", "half", "contexts", IN_ON, 0, 1e3),
+	DIRS(CVB_SKU_PROCESSES_HALF, "process_contexts", "half", "contexts", IN_ON, 0, 100),
 	[CVB_SKU_GCM] = {"gcm_bandwidth", "bytes_per_s", IN_ON, 1e8, 1e14},
 	[CVB_SKU_DUPLEX] = {"duplex_bandwidth", "bytes_per_s", IN_ON, 1e8, 1e14},
 	[CVB_SKU_COPY_SUBMIT] = {"copy_submit", "ns", IN_OFF, 0, 1e9},
 	[CVB_SKU_PINNED_ALLOC] = {"pinned_alloc", NS},
-	[CVB_SKU_PINNED_ALLOC_COST] = {"pinned_alloc_cost", "ns_per_byte", IN_BOTH, 0, 1e3},
+	[CVB_SKU_PINNED_ALLOC_COST] = {"pinned_alloc_cost", "ns_per_byte", IN_BOTH, 0, 100},
 	[CVB_SKU_DEVICE_ALLOC] = {"device_alloc", NS},
 	[CVB_SKU_FREE] = {"free", NS},
+	[CVB_SKU_PINNED_FREE] = {"pinned_free", NS},
+	[CVB_SKU_PINNED_FREE_COST] = {"pinned_free_cost", "ns_per_byte", IN_BOTH, 0, 100},
 	[CVB_SKU_D2D_SUBMIT] = {"d2d_submit", NS},
 	[CVB_SKU_D2D_FIXED] = {"d2d_fixed", NS},
 	[CVB_SKU_HBM] = {"hbm_bandwidth", RATE},
 	[CVB_SKU_L2_BYTES] = {"l2_bytes", "bytes", IN_BOTH, 0, 0x1p40},
 	[CVB_SKU_L2] = {"l2_bandwidth", RATE},
 	[CVB_SKU_LAUNCH] = {"launch", NS},
+	[CVB_SKU_LAUNCH_BUSY] = {"launch_busy", NS},
 	[CVB_SKU_QUEUE_DELAY] = {"queue_delay", NS},
 	[CVB_SKU_QUEUE_GAP] = {"queue_gap", NS},
 	[CVB_SKU_KERNEL_FLOOR] = {"kernel_floor", NS},
 	[CVB_SKU_GRAPH] = {"graph", NS},
+	[CVB_SKU_GRAPH_NODE] = {"graph_node", "ns", IN_BOTH, 0, 1e6},
 	[CVB_SKU_WAIT] = {"wait", NS},
 	[CVB_SKU_SYNC_IDLE] = {"sync_idle", NS},
 	[CVB_SKU_CONTEXT_CREATE] = {"context_create", NS},
@@ -81,8 +85,8 @@ static const struct row rows[CVB_SKU_PARAMS] = {
 	[CVB_SKU_CONTEXT_LIMIT] = {"context_limit", "contexts", IN_BOTH, 1, 1e3},
 	[CVB_SKU_PEER] = {"peer_bandwidth", RATE},
 	[CVB_SKU_PEER_LATENCY] = {"peer_latency", NS},
-	[CVB_SKU_MANAGED_FAULT] = {"managed_fault", "ns", IN_OFF, 0, 1e9},
-	[CVB_SKU_MANAGED_MULTIPLIER] = {"managed_multiplier", "ratio", IN_ON, 1, 1e4},
+	[CVB_SKU_MANAGED_FAULT] = {"managed_fault", "ns", IN_OFF, 0, 1e7},
+	[CVB_SKU_MANAGED_MULTIPLIER] = {"managed_multiplier", "ratio", IN_ON, 1, 1e3},
 	[CVB_SKU_GEMM + CVB_GPU_FP64] = {"gemm_fp64", FLOPS},
 	[CVB_SKU_GEMM + CVB_GPU_FP32] = {"gemm_fp32", FLOPS},
 	[CVB_SKU_GEMM + CVB_GPU_TF32] = {"gemm_tf32", FLOPS},
@@ -328,7 +332,10 @@ static int finish(struct reader *rd)
 	for (size_t i = 0; i < CVB_ARRAY_LEN(header); i++)
 		if (!header[i].there)
 			return cvb_err_set(rd->err, -EINVAL, "[sku]: %s is missing", header[i].key);
-	return 0;
+	int p = 0, r = cvb_sku_check(s, &p, rd->err);
+
+	rd->line = r < 0 ? rd->seen[p].line : rd->line;
+	return r < 0 ? cvb_err_wrap(rd->err, r, "[%s]", rows[p].name) : 0;
 }
 
 int cvb_sku_parse(const char *text, const char *path, struct cvb_sku **ret, struct cvb_err *err)

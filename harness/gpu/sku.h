@@ -50,17 +50,21 @@ enum cvb_sku_param {
 	CVB_SKU_PINNED_ALLOC,
 	CVB_SKU_PINNED_ALLOC_COST, /* and for each byte */
 	CVB_SKU_DEVICE_ALLOC,
-	CVB_SKU_FREE,
+	CVB_SKU_FREE, /* of device and managed memory */
+	CVB_SKU_PINNED_FREE,
+	CVB_SKU_PINNED_FREE_COST, /* and for each byte */
 	CVB_SKU_D2D_SUBMIT,
 	CVB_SKU_D2D_FIXED,
 	CVB_SKU_HBM,
 	CVB_SKU_L2_BYTES,
 	CVB_SKU_L2,
 	CVB_SKU_LAUNCH,
+	CVB_SKU_LAUNCH_BUSY, /* while its stream works */
 	CVB_SKU_QUEUE_DELAY,
 	CVB_SKU_QUEUE_GAP,
 	CVB_SKU_KERNEL_FLOOR,
 	CVB_SKU_GRAPH,
+	CVB_SKU_GRAPH_NODE, /* and for each piece of work in it */
 	CVB_SKU_WAIT,
 	CVB_SKU_SYNC_IDLE,
 	CVB_SKU_CONTEXT_CREATE,
@@ -96,6 +100,13 @@ CVB_MUST_CHECK int cvb_sku_load(const char *name, struct cvb_sku **ret, struct c
 /* The same from a text; `path` is what messages call it. */
 CVB_MUST_CHECK int cvb_sku_parse(const char *text, const char *path, struct cvb_sku **ret,
 				 struct cvb_err *err);
+
+/*
+ * Are the values possible together?  -EINVAL says why not, and *ret_param which parameter (an enum
+ * cvb_sku_param) is wrong: rates that are none behind a tail, contexts faster than the link, half
+ * of a pair, parts of a byte.  The readers above call it.
+ */
+CVB_MUST_CHECK int cvb_sku_check(const struct cvb_sku *sku, int *ret_param, struct cvb_err *err);
 
 /* Accepts NULL; returns NULL. */
 struct cvb_sku *cvb_sku_free(struct cvb_sku *sku);

@@ -89,6 +89,15 @@ int virt_param_ps(const struct virt_gpu *g, enum cvb_sku_param p, uint64_t *ret,
 	return r;
 }
 
+int virt_sum_ps(const struct virt_gpu *g, __int128 ps, uint64_t *ret, struct cvb_err *err)
+{
+	if (ps > (__int128)(VIRT_MAX_NS * VIRT_PS_PER_NS))
+		return cvb_err_set(err, -EINVAL, "GPU emu:%s: a call would take more than %llu ns",
+				   g->sku->name, (unsigned long long)VIRT_MAX_NS);
+	*ret = ps > 0 ? (uint64_t)ps : 0;
+	return 0;
+}
+
 uint64_t virt_rate_ps(uint64_t count, uint64_t per_s)
 {
 	unsigned __int128 ps = (unsigned __int128)count * UINT64_C(1000000000000);
@@ -296,25 +305,43 @@ static int map_host(struct cvb_gpu_buf *buf, struct virt_buf *b, struct cvb_err 
 	return 0;
 }
 
-/* What the call costs its caller. */
+/* `fixed`, and `each` for every byte. */
+static int linear_ps(const struct virt_gpu *g, enum cvb_sku_param fixed, enum cvb_sku_param each,
+		     size_t bytes, uint64_t *ret, struct cvb_err *err)
+{
+	double per_byte;
+	int r = virt_param_ps(g, fixed, ret, err);
+
+	if (r == 0)
+		r = virt_param(g, each, &per_byte, err);
+	if (r < 0)
+		return r;
+	return virt_sum_ps(g, *ret + (__int128)bytes * llround(per_byte * 1e9) / 1000000, ret, err);
+}
+
+/* What the calls cost their caller; pageable memory is not the driver's. */
 static int alloc_ps(const struct cvb_gpu_buf *buf, uint64_t *ret, struct cvb_err *err)
 {
 	const struct virt_gpu *g = virt_gpu_of(buf->gpu);
-	double per_byte;
-	int r;
 
 	*ret = 0;
 	if (buf->kind == CVB_GPU_HOST_PAGEABLE)
-		return 0; /* not the driver's */
+		return 0;
 	if (buf->kind != CVB_GPU_HOST_PINNED)
 		return virt_param_ps(g, CVB_SKU_DEVICE_ALLOC, ret, err);
-	r = virt_param_ps(g, CVB_SKU_PINNED_ALLOC, ret, err);
-	if (r == 0)
-		r = virt_param(g, CVB_SKU_PINNED_ALLOC_COST, &per_byte, err);
-	if (r == 0)
-		*ret += (uint64_t)((unsigned __int128)buf->bytes *
-				   (uint64_t)llround(per_byte * 1e9) / 1000000);
-	return r;
+	return linear_ps(g, CVB_SKU_PINNED_ALLOC, CVB_SKU_PINNED_ALLOC_COST, buf->bytes, ret, err);
+}
+
+static int free_ps(const struct cvb_gpu_buf *buf, uint64_t *ret, struct cvb_err *err)
+{
+	const struct virt_gpu *g = virt_gpu_of(buf->gpu);
+
+	*ret = 0;
+	if (buf->kind == CVB_GPU_HOST_PAGEABLE)
+		return 0;
+	if (buf->kind != CVB_GPU_HOST_PINNED)
+		return virt_param_ps(g, CVB_SKU_FREE, ret, err);
+	return linear_ps(g, CVB_SKU_PINNED_FREE, CVB_SKU_PINNED_FREE_COST, buf->bytes, ret, err);
 }
 
 static int make_buf(struct cvb_gpu_buf *buf, struct virt_buf *b, struct cvb_err *err)
@@ -392,8 +419,8 @@ static void virt_free(struct cvb_gpu_buf *buf)
 	uint64_t ps = 0;
 
 	lane->now = cvb_max(lane->now, b->busy);
-	if (buf->kind != CVB_GPU_HOST_PAGEABLE &&
-	    virt_param_ps(g, CVB_SKU_FREE, &ps, /* err= */ NULL) == 0)
+	/* unknown: it costs nothing, as nobody could be told */
+	if (free_ps(buf, &ps, /* err= */ NULL) == 0 && ps)
 		lane->now += virt_noise(g->world, ps);
 	if (buf->kind == CVB_GPU_DEVICE)
 		g->used_bytes -= buf->bytes;

@@ -19,14 +19,17 @@
  *                    bytes one copy at a time in each direction
  *   cc=on            the calling thread waits until its stream is idle, then encrypts and stages:
  *                    toll, then n at 1 / gcm + 1 / stage (never faster than the link), the first
- *                    `knee` and those after `tail` at their own cost.  Copies of one context and
+ *                    `knee`, and those behind the first `tail` bytes of the host's buffer, at
+ *                    their own cost.  Copies of one context and
  *                    direction are one after the other, whatever their streams.  N contexts share:
  *                    together they get max N / (N + half), never more than duplex for both
- *                    directions
+ *                    directions.  Copies of lanes take that formula also for N = 1, as it was
+ *                    measured: with host threads that copy all the time
  *   pageable         as cc=on in that it blocks, with a toll and a bandwidth of its own
  *
- * A kernel costs its caller `launch`; it starts queue_delay later, or queue_gap after the kernel
- * before it in its stream.  A graph is one launch.
+ * A kernel costs its caller `launch`, or `launch_busy` where its stream still works when that is
+ * over; it starts queue_delay later, or queue_gap after the kernel before it in its stream.  A
+ * graph is one launch, and costs the device `graph` and n times graph_node before its work.
  *
  * Times are picoseconds in 64 bits, 213 days; products of them have 128.  No floating point but to
  * read the model, so that no compiler or library can change them.
@@ -88,13 +91,15 @@ struct virt_lane {
 struct virt_xfer {
 	struct cvb_gpu_context *context;
 	enum cvb_gpu_dir dir;
+	bool pinned;
 	size_t bytes;
 	uint64_t stream_end; /* of the work before it in its stream */
 	uint64_t toll;	     /* ps */
 	uint64_t alone;	     /* ps for its bytes while no other context copies */
+	uint32_t noise_ppm;  /* of 1 000 000: for its bytes beside others; in `alone` already */
 
 	/* virt_time.c's */
-	struct virt_lane *lane;
+	struct virt_lane *lane; /* NULL: a thread that is no lane, alone */
 	enum {
 		VIRT_XFER_QUEUED, /* another copy of its context goes first */
 		VIRT_XFER_TOLL,
@@ -131,8 +136,10 @@ void virt_world_drop(struct virt_world *w);
 struct virt_lane *virt_enter(struct virt_world *w);
 void virt_leave(struct virt_world *w);
 
-/* A duration with the noise that was asked for. */
+/* A duration with the noise that was asked for; and the two parts of that. */
 uint64_t virt_noise(struct virt_world *w, uint64_t ps);
+uint32_t virt_draw_noise(struct virt_world *w); /* in parts of 1 000 000 */
+uint64_t virt_with_noise(uint64_t ps, uint32_t ppm);
 
 /* Block the lane until the copy is done; it owns x until this returns. */
 CVB_MUST_CHECK int virt_block(struct virt_lane *lane, struct virt_xfer *x, struct cvb_err *err);
@@ -186,6 +193,10 @@ CVB_MUST_CHECK int virt_param_ps(const struct virt_gpu *g, enum cvb_sku_param p,
 CVB_MUST_CHECK int virt_add_rate(const struct virt_gpu *g, enum cvb_sku_param p, uint64_t count,
 				 uint64_t *ps, struct cvb_err *err);
 
+/* The sum of a cost, in ps: -EINVAL where it is more than VIRT_MAX_NS; less than nothing is 0. */
+CVB_MUST_CHECK int virt_sum_ps(const struct virt_gpu *g, __int128 ps, uint64_t *ret,
+			       struct cvb_err *err);
+
 /* count / per_s in ps, rounded up. */
 uint64_t virt_rate_ps(uint64_t count, uint64_t per_s);
 
@@ -210,7 +221,7 @@ static inline void virt_buf_use(struct cvb_gpu_buf *buf, uint64_t end)
 	b->busy = end > b->busy ? end : b->busy;
 }
 
-/* ---- content (virt_mem.c) ---- */
+/* ---- content (virt_mem.c, virt_node.c) ---- */
 
 /*
  * The bytes of a buffer, as a list of extents that each name a node: a byte that repeats, a

@@ -44,12 +44,25 @@ static int rate_ps(const struct virt_gpu *g, enum cvb_gpu_dir dir, bool pinned, 
 	return r;
 }
 
-static int path_ps(const struct virt_gpu *g, enum cvb_gpu_dir dir, bool pinned, uint64_t bytes,
-		   uint64_t *ret_toll, uint64_t *ret_data, struct cvb_err *err)
+/* How many of the `bytes` from `at` on lie behind the first `tail` of their buffer. */
+static uint64_t behind(uint64_t at, uint64_t bytes, uint64_t tail)
+{
+	return at >= tail ? bytes : bytes - cvb_min(bytes, tail - at);
+}
+
+struct path_cost {
+	bool pinned;
+	uint64_t toll, data; /* ps, with noise */
+	uint32_t noise_ppm;  /* in data */
+};
+
+/* `at`: where the bytes begin in the host's buffer. */
+static int path_ps(const struct virt_gpu *g, enum cvb_gpu_dir dir, bool pinned, uint64_t at,
+		   uint64_t bytes, struct path_cost *ret, struct cvb_err *err)
 {
 	enum cvb_sku_param path = (enum cvb_sku_param)dir + (pinned ? 0 : 2);
 	double knee, knee_cost, tail, tail_cost;
-	int r = virt_param_ps(g, CVB_SKU_TOLL + path, ret_toll, err);
+	int r = virt_param_ps(g, CVB_SKU_TOLL + path, &ret->toll, err);
 
 	if (r == 0)
 		r = virt_param(g, CVB_SKU_KNEE + path, &knee, err);
@@ -62,16 +75,18 @@ static int path_ps(const struct virt_gpu *g, enum cvb_gpu_dir dir, bool pinned, 
 	if (r < 0)
 		return r;
 	uint64_t first = cvb_min(bytes, (uint64_t)knee);
-	uint64_t last = bytes - cvb_min(bytes, (uint64_t)tail);
+	uint64_t last = behind(at, bytes, (uint64_t)tail);
 
-	r = rate_ps(g, dir, pinned, bytes - first, ret_data, err);
+	r = rate_ps(g, dir, pinned, bytes - first, &ret->data, err);
+	if (r == 0)
+		r = virt_sum_ps(g, ret->data + cost_of(knee_cost, first) + cost_of(tail_cost, last),
+				&ret->data, err);
 	if (r < 0)
 		return r;
-	__int128 ps = *ret_data + cost_of(knee_cost, first) + cost_of(tail_cost, last);
-
-	*ret_data = ps > 0 ? (uint64_t)ps : 0;
-	*ret_toll = virt_noise(g->world, *ret_toll);
-	*ret_data = virt_noise(g->world, *ret_data);
+	ret->pinned = pinned;
+	ret->toll = virt_noise(g->world, ret->toll);
+	ret->noise_ppm = virt_draw_noise(g->world);
+	ret->data = virt_with_noise(ret->data, ret->noise_ppm);
 	return 0;
 }
 
@@ -82,9 +97,10 @@ int virt_shared_ps(const struct virt_xfer *x, unsigned n, uint64_t *ret, struct 
 	enum cvb_sku_param dir = (enum cvb_sku_param)x->dir;
 	enum cvb_sku_param max = dir + (process ? CVB_SKU_PROCESSES_MAX : CVB_SKU_THREADS_MAX);
 	enum cvb_sku_param half = dir + (process ? CVB_SKU_PROCESSES_HALF : CVB_SKU_THREADS_HALF);
+	bool in_program = x->lane || !x->context->primary; /* that the formula was measured with */
 	double per_s, contexts;
 
-	if (n == 1 && (x->context->primary || !virt_param_known(g, max))) {
+	if (n == 1 && (!x->pinned || !in_program || !virt_param_known(g, max))) {
 		*ret = x->alone;
 		return 0;
 	}
@@ -97,7 +113,9 @@ int virt_shared_ps(const struct virt_xfer *x, unsigned n, uint64_t *ret, struct 
 	/* each gets max / (n + half) */
 	uint64_t micro = (uint64_t)llround(contexts * 1e6) + n * UINT64_C(1000000);
 
-	*ret = (uint64_t)((unsigned __int128)x->bytes * micro * 1000000 / (uint64_t)llround(per_s));
+	*ret = virt_with_noise((uint64_t)((unsigned __int128)x->bytes * micro * 1000000 /
+					  (uint64_t)llround(per_s)),
+			       x->noise_ppm);
 	return 0;
 }
 
@@ -117,11 +135,10 @@ static int migration_ps(const struct virt_gpu *g, enum cvb_gpu_dir dir, uint64_t
 		r = virt_param(g, CVB_SKU_MANAGED_MULTIPLIER, &times, err);
 	if (r < 0)
 		return r;
-	uint64_t ps = blocks * (uint64_t)llround(fault * (double)VIRT_PS_PER_NS) +
+	__int128 ps = (__int128)blocks * llround(fault * (double)VIRT_PS_PER_NS) +
 		      virt_rate_ps(bytes, (uint64_t)llround(link));
 
-	*ret = (uint64_t)((unsigned __int128)ps * (uint64_t)llround(times * 1e6) / 1000000);
-	return 0;
+	return virt_sum_ps(g, ps * llround(times * 1e6) / 1000000, ret, err);
 }
 
 static size_t block_bytes(const struct cvb_gpu_buf *buf, size_t block)
@@ -221,16 +238,18 @@ static int move_bytes(const struct cvb_gpu_copy *c, uint64_t *ps, struct cvb_err
 
 /* cc=on: the caller is busy with it. */
 static int copy_encrypted(struct virt_lane *lane, struct cvb_gpu_stream *stream,
-			  const struct cvb_gpu_copy *copy, uint64_t toll, uint64_t data,
+			  const struct cvb_gpu_copy *copy, const struct path_cost *cost,
 			  struct cvb_err *err)
 {
 	struct virt_xfer x = {
 		.context = stream->context,
 		.dir = copy->dir,
+		.pinned = cost->pinned,
 		.bytes = copy->bytes,
 		.stream_end = virt_stream_of(stream)->end,
-		.toll = toll,
-		.alone = data,
+		.toll = cost->toll,
+		.alone = cost->data,
+		.noise_ppm = cost->noise_ppm,
 	};
 	int r = virt_block(lane, &x, err);
 
@@ -241,20 +260,20 @@ static int copy_encrypted(struct virt_lane *lane, struct cvb_gpu_stream *stream,
 
 /* cc=off: a copy engine does it; pageable memory keeps the caller all the same. */
 static int copy_plain(struct virt_lane *lane, struct cvb_gpu_stream *stream,
-		      const struct cvb_gpu_copy *copy, bool pinned, uint64_t toll, uint64_t data,
+		      const struct cvb_gpu_copy *copy, const struct path_cost *cost,
 		      struct cvb_err *err)
 {
 	struct virt_gpu *g = virt_gpu_of(stream->gpu);
-	uint64_t begin = cvb_max(lane->now, virt_stream_of(stream)->end) + toll;
+	uint64_t begin = cvb_max(lane->now, virt_stream_of(stream)->end) + cost->toll;
 	uint64_t submit = 0, start;
-	int r = pinned ? virt_param_ps(g, CVB_SKU_COPY_SUBMIT, &submit, err) : 0;
+	int r = cost->pinned ? virt_param_ps(g, CVB_SKU_COPY_SUBMIT, &submit, err) : 0;
 
 	if (r == 0)
-		r = virt_reserve(&g->engine[copy->dir], lane->now, begin, data, &start, err);
+		r = virt_reserve(&g->engine[copy->dir], lane->now, begin, cost->data, &start, err);
 	if (r < 0)
 		return r;
-	used(stream, copy, start + data);
-	lane->now = pinned ? lane->now + virt_noise(g->world, submit) : start + data;
+	used(stream, copy, start + cost->data);
+	lane->now = cost->pinned ? lane->now + virt_noise(g->world, submit) : start + cost->data;
 	return 0;
 }
 
@@ -262,17 +281,19 @@ static int copy_host(struct cvb_gpu_stream *stream, const struct cvb_gpu_copy *c
 		     struct cvb_err *err)
 {
 	struct virt_gpu *g = virt_gpu_of(stream->gpu);
-	const struct cvb_gpu_buf *host = copy->dir == CVB_GPU_H2D ? copy->src : copy->dst;
+	bool in = copy->dir == CVB_GPU_H2D;
+	const struct cvb_gpu_buf *host = in ? copy->src : copy->dst;
+	size_t at = in ? copy->src_offset_bytes : copy->dst_offset_bytes;
 	bool pinned = host->kind == CVB_GPU_HOST_PINNED;
 	struct virt_lane *lane = virt_enter(g->world);
-	uint64_t toll, data;
-	int r = path_ps(g, copy->dir, pinned, copy->bytes, &toll, &data, err);
+	struct path_cost cost;
+	int r = path_ps(g, copy->dir, pinned, at, copy->bytes, &cost, err);
 
 	if (r == 0)
-		r = move_bytes(copy, &toll, err);
+		r = move_bytes(copy, &cost.toll, err);
 	if (r == 0)
-		r = g->cc ? copy_encrypted(lane, stream, copy, toll, data, err)
-			  : copy_plain(lane, stream, copy, pinned, toll, data, err);
+		r = g->cc ? copy_encrypted(lane, stream, copy, &cost, err)
+			  : copy_plain(lane, stream, copy, &cost, err);
 	virt_leave(g->world);
 	return r;
 }

@@ -62,15 +62,24 @@ void virt_world_drop(struct virt_world *w)
 	free(w);
 }
 
-uint64_t virt_noise(struct virt_world *w, uint64_t ps)
+uint32_t virt_draw_noise(struct virt_world *w)
 {
-	uint64_t ppm = w->noise.noise_ppm;
+	uint32_t ppm = w->noise.noise_ppm;
 
 	if (!ppm)
-		return ps;
-	uint64_t part = cvb_gpu_pattern(w->noise.seed, w->noises++) % (2 * ppm + 1);
+		return 1000000;
+	return 1000000 - ppm +
+	       (uint32_t)(cvb_gpu_pattern(w->noise.seed, w->noises++) % (2 * ppm + 1));
+}
 
-	return (uint64_t)((unsigned __int128)ps * (1000000 - ppm + part) / 1000000);
+uint64_t virt_with_noise(uint64_t ps, uint32_t ppm)
+{
+	return (uint64_t)((unsigned __int128)ps * ppm / 1000000);
+}
+
+uint64_t virt_noise(struct virt_world *w, uint64_t ps)
+{
+	return virt_with_noise(ps, virt_draw_noise(w));
 }
 
 /* ---- copies that share ---- */

@@ -196,6 +196,18 @@ static int gemm_do(const struct cvb_gpu_gemm *gemm, struct cvb_err *err)
 	return r < 0 ? no_memory(err) : 0;
 }
 
+/* The caller's part of a submission; more where the stream will not be idle by the end of it. */
+static int launch_ps(const struct virt_lane *lane, const struct cvb_gpu_stream *stream,
+		     uint64_t *ret, struct cvb_err *err)
+{
+	const struct virt_gpu *g = virt_gpu_of(stream->gpu);
+	int r = virt_param_ps(g, CVB_SKU_LAUNCH, ret, err);
+
+	if (r == 0 && virt_stream_of(stream)->end > lane->now + *ret)
+		r = virt_param_ps(g, CVB_SKU_LAUNCH_BUSY, ret, err);
+	return r;
+}
+
 /*
  * Submit one piece of work of kernels: the caller's part, then the device's.  `extra` comes before
  * it on the device.
@@ -206,7 +218,7 @@ static int submit(struct virt_lane *lane, struct cvb_gpu_stream *stream, const s
 	struct virt_gpu *g = virt_gpu_of(stream->gpu);
 	struct virt_stream *s = virt_stream_of(stream);
 	uint64_t launch, delay, gap, start;
-	int r = virt_param_ps(g, CVB_SKU_LAUNCH, &launch, err);
+	int r = launch_ps(lane, stream, &launch, err);
 
 	if (r == 0)
 		r = virt_param_ps(g, CVB_SKU_QUEUE_DELAY, &delay, err);
@@ -330,9 +342,13 @@ int virt_graph_launch(struct cvb_gpu_graph *graph, struct cvb_gpu_stream *stream
 	struct virt_gpu *g = virt_gpu_of(stream->gpu);
 	struct virt_lane *lane = virt_enter(g->world);
 	struct kernel k = {0};
-	uint64_t extra;
+	uint64_t extra, node;
 	int r = virt_param_ps(g, CVB_SKU_GRAPH, &extra, err);
 
+	if (r == 0)
+		r = virt_param_ps(g, CVB_SKU_GRAPH_NODE, &node, err);
+	if (r == 0)
+		extra += graph->n * node;
 	for (size_t i = 0; r == 0 && i < graph->n; i++)
 		r = run_op(g, &graph->ops[i], &k, err);
 	if (r == 0)

@@ -266,12 +266,18 @@ static void test_scaling(void **state)
 {
 	struct result on = run("gpu.scaling", "emu:rtxpro6000-tdx,cc=on,clock=virtual", "dir=h2d");
 	struct result unknown = run("gpu.scaling", H100_ON, "dir=h2d");
+	struct result b300 = run("gpu.scaling", "emu:b300-tdx,cc=on,clock=virtual", "dir=h2d");
 
 	(void)state;
+	assert_ran(&b300);
+	assert_between(get(&b300, "growth", "{'over':'processes','n':32}"), 3, 3.5);
+	assert_between(get(&b300, "bandwidth", "{'over':'processes','n':1}"), 11.1e9, 11.4e9);
+	done(&b300);
 	assert_ran(&on);
 	assert_between(get(&on, "growth", "{'over':'streams','n':8}"), 0.99, 1.01);
 	assert_between(get(&on, "growth", "{'over':'contexts','n':8}"), 4, 8);
-	assert_between(get(&on, "growth", "{'over':'processes','n':8}"), 3, 8);
+	assert_between(get(&on, "growth", "{'over':'processes','n':8}"), 2.8, 3);
+	assert_between(get(&on, "growth", "{'over':'processes','n':32}"), 3.5, 4);
 	double before = 0;
 
 	for (int n = 1; n <= 8; n *= 2) {

@@ -99,6 +99,19 @@ static char *replaced(const char *text, const char *from, const char *to)
 
 #define TOLL "[pinned_h2d_toll]\nunit = ns\noff = 2014\non = 22214\ngrade = derived\nsource = "
 
+static void assert_refused(const char *text, const char *says)
+{
+	struct cvb_sku *sku = NULL;
+	struct cvb_err err = {0};
+	char got[2048];
+
+	assert_int_equal(cvb_sku_parse(text, "bad.ini", &sku, &err), -EINVAL);
+	assert_null(sku);
+	cvb_err_text(&err, got, sizeof(got));
+	if (!strstr(got, says) || !strstr(got, "bad.ini:"))
+		fail_msg("\"%s\" does not say \"%s\"", got, says);
+}
+
 static void test_hostile_models(void **state)
 {
 	static const struct {
@@ -140,7 +153,7 @@ static void test_hostile_models(void **state)
 		{"pcie_h2d_bandwidth]\nunit = bytes_per_s\n",
 		 "pcie_h2d_bandwidth]\nunit = bytes_per_s\non = 5e9\n", "has no value for cc=on"},
 		{"managed_multiplier]\nunit = ratio\non = 35.7",
-		 "managed_multiplier]\nunit = ratio\non = 0", "1 to 10000 ratio is right"},
+		 "managed_multiplier]\nunit = ratio\non = 0", "1 to 1000 ratio is right"},
 	};
 	_cleanup_free_ char *path = cvb_data_path("profiles/gpu/h100-tdx.ini", NULL);
 	_cleanup_free_ char *good = NULL;
@@ -149,16 +162,83 @@ static void test_hostile_models(void **state)
 	assert_int_equal(cvb_file_read(path, 1 << 20, &good, NULL, NULL), 0);
 	for (size_t i = 0; i < CVB_ARRAY_LEN(table); i++) {
 		_cleanup_free_ char *bad = replaced(good, table[i].from, table[i].to);
-		struct cvb_sku *sku = NULL;
-		struct cvb_err err = {0};
-		char text[2048];
 
-		assert_int_equal(cvb_sku_parse(bad, "bad.ini", &sku, &err), -EINVAL);
-		assert_null(sku);
-		cvb_err_text(&err, text, sizeof(text));
-		if (!strstr(text, table[i].says) || !strstr(text, "bad.ini:"))
-			fail_msg("\"%s\" does not say \"%s\"", text, table[i].says);
+		assert_refused(bad, table[i].says);
 	}
+}
+
+#define TAIL(path) "[" path "_tail_cost]\nunit = ns_per_byte\n"
+
+/* Values that are in their ranges, and impossible together. */
+static void test_impossible_models(void **state)
+{
+	static const struct {
+		const char *from, *to, *says;
+	} table[] = {
+		{TAIL("pinned_d2h") "off = 0.001", TAIL("pinned_d2h") "off = -0.5",
+		 "[pinned_d2h_tail_cost]: cc=off: a byte behind the tail would take -0.47"},
+		{TAIL("pinned_d2h") "off = 0.001", TAIL("pinned_d2h") "off = -0.0247",
+		 "would take"},
+		{TAIL("pageable_h2d") "off = 0.01466", TAIL("pageable_h2d") "off = -0.1",
+		 "[pageable_h2d_tail_cost]: cc=off"},
+		{"on = 0.05115", "on = -0.5", "[pinned_h2d_tail_cost]: cc=on"},
+		{"off = 131072\n", "off = 131072.5\n", "off = 131072.5: a whole number is right"},
+		{"on = 18\n", "on = 18.5\n", "[context_limit]: on = 18.5: a whole number"},
+		{"off = 1800\n", "off = 1900\n",
+		 "[pinned_d2h_toll]: off = 1854 is less than copy_submit"},
+		{"[thread_contexts_h2d_max]\nunit = bytes_per_s\non = unknown",
+		 "[thread_contexts_h2d_max]\nunit = bytes_per_s\non = 4e10\ngrade = derived\n"
+		 "source = none",
+		 "[thread_contexts_h2d_max]: known without thread_contexts_h2d_half"},
+		{"[process_contexts_d2h_half]\nunit = contexts\non = unknown",
+		 "[process_contexts_d2h_half]\nunit = contexts\non = 2\ngrade = derived\n"
+		 "source = none",
+		 "known without process_contexts_d2h_max"},
+	};
+	_cleanup_free_ char *path = cvb_data_path("profiles/gpu/h100-tdx.ini", NULL);
+	_cleanup_free_ char *good = NULL;
+
+	(void)state;
+	assert_int_equal(cvb_file_read(path, 1 << 20, &good, NULL, NULL), 0);
+	for (size_t i = 0; i < CVB_ARRAY_LEN(table); i++) {
+		_cleanup_free_ char *bad = replaced(good, table[i].from, table[i].to);
+
+		assert_refused(bad, table[i].says);
+	}
+	_cleanup_free_ char *b300 = cvb_data_path("profiles/gpu/b300-tdx.ini", NULL);
+	_cleanup_free_ char *text = NULL;
+
+	assert_int_equal(cvb_file_read(b300, 1 << 20, &text, NULL, NULL), 0);
+	_cleanup_free_ char *fast = replaced(text, "on = 37498671524", "on = 56e9");
+
+	assert_refused(fast, "on = 5.6e+10 is more than pcie_h2d_bandwidth");
+}
+
+/* No number of any parameter may be endless, no number, or out of what is sensible. */
+static void test_hostile_numbers(void **state)
+{
+	static const char *const bad[] = {"nan", "-inf", "1e400", "-1e9", "1e20", "-0x1p9"};
+	_cleanup_free_ char *path = cvb_data_path("profiles/gpu/b300-tdx.ini", NULL);
+	_cleanup_free_ char *good = NULL;
+	unsigned tried = 0;
+
+	(void)state;
+	assert_int_equal(cvb_file_read(path, 1 << 20, &good, NULL, NULL), 0);
+	for (const char *at = good; (at = strchr(at, '\n'));) {
+		const char *line = ++at, *end = line + strcspn(line, "\n");
+		size_t key = !strncmp(line, "off = ", 6) ? 6 : !strncmp(line, "on = ", 5) ? 5 : 0;
+
+		if (!key || !strchr("-0123456789", line[key]))
+			continue;
+		for (size_t i = 0; i < CVB_ARRAY_LEN(bad); i++) {
+			_cleanup_free_ char *text =
+				cvb_strf("%.*s%s%s", (int)(line + key - good), good, bad[i], end);
+
+			assert_refused(text, "");
+			tried++;
+		}
+	}
+	assert_true(tried > 6 * 100);
 }
 
 /* A file cut off anywhere is an error, or whole; lines too long, bytes that are no text. */
@@ -193,10 +273,9 @@ static void test_broken_files(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_shipped_models),
-		cmocka_unit_test(test_list),
-		cmocka_unit_test(test_hostile_models),
-		cmocka_unit_test(test_broken_files),
+		cmocka_unit_test(test_shipped_models),	cmocka_unit_test(test_list),
+		cmocka_unit_test(test_hostile_models),	cmocka_unit_test(test_impossible_models),
+		cmocka_unit_test(test_hostile_numbers), cmocka_unit_test(test_broken_files),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
