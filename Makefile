@@ -149,7 +149,7 @@ $(B)/tests/%_test: tests/%_test.c $(OBJ) $(B)/flags
 FAKE := $(B)/tests/gpu/fake
 FAKE_SRC := $(wildcard tests/gpu/fake/*.c)
 
-$(FAKE)/libcuda.so.1: $(FAKE_SRC) harness/gpu/emu_types.c tests/gpu/fake/fake.h $(B)/flags
+$(FAKE)/libcuda.so.1: $(FAKE_SRC) harness/gpu/emu_types.c $(wildcard tests/gpu/fake/*.h) $(B)/flags
 	@mkdir -p $(@D)
 	@echo "  FAKE  $@"
 	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -fPIC -shared -o $@ $(FAKE_SRC) harness/gpu/emu_types.c -lm
