@@ -192,6 +192,11 @@ static int cuda_cc_state(struct cvb_gpu *gpu, struct cvb_gpu_cc *ret, struct cvb
 	return 0;
 }
 
+static void cuda_health(struct cvb_gpu *gpu, struct cvb_gpu_health *ret)
+{
+	cuda_nvml_health(&cuda_device_of(gpu)->nvml, ret);
+}
+
 /* ---- description ---- */
 
 /* Sizes of the base address registers, from sysfs: [{"index","bytes"}]. */
@@ -287,6 +292,7 @@ static const struct cvb_gpu_backend cuda_backend = {
 #if CVB_CUDA
 	.describe = cuda_describe,
 	.cc_state = cuda_cc_state,
+	.health = cuda_health,
 	.context_new = cuda_context_new,
 	.context_free = cuda_context_free,
 	.peer_open = cuda_peer_open,

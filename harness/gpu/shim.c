@@ -189,6 +189,11 @@ int shim_cc_state(struct cvb_gpu *gpu, struct cvb_gpu_cc *ret, struct cvb_err *e
 	return cvb_gpu_cc_state(shim_of(gpu)->inner, ret, err);
 }
 
+void shim_health(struct cvb_gpu *gpu, struct cvb_gpu_health *ret)
+{
+	cvb_gpu_health_read(shim_of(gpu)->inner, ret);
+}
+
 /* ---- contexts, host threads ---- */
 
 int shim_context_new(struct cvb_gpu_context *context, struct cvb_err *err)

@@ -97,7 +97,7 @@ int shim_open(const struct shim_ops *ops, struct cvb_gpu *gpu, const char *args,
 /* What all shims have in common; the backend adds abi, name, spec_check and open. */
 #define SHIM_HOOKS                                                                                 \
 	.close = shim_close, .describe = shim_describe, .cc_state = shim_cc_state,                 \
-	.context_new = shim_context_new, .context_free = shim_context_free,                        \
+	.health = shim_health, .context_new = shim_context_new, .context_free = shim_context_free, \
 	.parallel = shim_parallel, .host_work = shim_host_work, .peer_open = shim_peer_open,       \
 	.peer_copy_async = shim_peer_copy_async, .alloc = shim_alloc, .free = shim_free,           \
 	.stream_new = shim_stream_new, .stream_free = shim_stream_free,                            \
@@ -112,6 +112,7 @@ int shim_open(const struct shim_ops *ops, struct cvb_gpu *gpu, const char *args,
 void shim_close(struct cvb_gpu *gpu);
 int shim_describe(const struct cvb_gpu *gpu, json_t *into);
 int shim_cc_state(struct cvb_gpu *gpu, struct cvb_gpu_cc *ret, struct cvb_err *err);
+void shim_health(struct cvb_gpu *gpu, struct cvb_gpu_health *ret);
 int shim_context_new(struct cvb_gpu_context *context, struct cvb_err *err);
 void shim_context_free(struct cvb_gpu_context *context);
 int shim_parallel(struct cvb_gpu *gpu, unsigned lanes, cvb_gpu_lane_fn *fn, void *arg,

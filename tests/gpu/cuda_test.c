@@ -371,12 +371,69 @@ static void test_description(void **state)
 	assert_string_equal(mode, "protected_pcie");
 }
 
+/* ---- health ---- */
+
+/* What two readings around work say, with NVML's answers of two files. */
+static json_t *health_between(const char *before, const char *after)
+{
+	struct cvb_err err = {0};
+	struct cvb_gpu *gpu = open_with(before, &err);
+	struct cvb_gpu_health h[2];
+	json_t *doc;
+
+	assert_non_null(gpu);
+	cvb_gpu_health_read(gpu, &h[0]);
+	fake_set_nvml(after);
+	cvb_gpu_health_read(gpu, &h[1]);
+	cvb_gpu_close(gpu);
+	doc = cvb_gpu_health_json(&h[0], &h[1]);
+	assert_non_null(doc);
+	return doc;
+}
+
+static void expect_health(const char *before, const char *after, const char *want)
+{
+	_cleanup_json_ json_t *doc = health_between(before, after);
+	_cleanup_free_ char *text = json_dumps(doc, JSON_COMPACT | JSON_ENCODE_ANY);
+
+	assert_string_equal(text, want);
+}
+
+static void test_health(void **state)
+{
+#define CALM "h100-cc-off.txt"
+	(void)state;
+	expect_health(CALM, CALM,
+		      "{\"sm_clock_mhz\":[1980,1980],\"memory_clock_mhz\":[2619,2619],"
+		      "\"power_mw\":[71000,71000],\"temperature_c\":[34,34],\"heat_ns\":0,"
+		      "\"power_ns\":0,\"slow\":[],\"throttled\":false}");
+	/* at the power limit, as under any full load */
+	expect_health(CALM, "h100-load.txt",
+		      "{\"sm_clock_mhz\":[1980,1755],\"memory_clock_mhz\":[2619,2619],"
+		      "\"power_mw\":[71000,698000],\"temperature_c\":[34,61],\"heat_ns\":0,"
+		      "\"power_ns\":80000000,\"slow\":[\"power\"],\"throttled\":false}");
+	expect_health(CALM, "h100-hot.txt",
+		      "{\"sm_clock_mhz\":[1980,1110],\"memory_clock_mhz\":[2619,2619],"
+		      "\"power_mw\":[71000,412000],\"temperature_c\":[34,89],"
+		      "\"heat_ns\":93000000,\"power_ns\":0,\"slow\":[\"heat\",\"hardware\"],"
+		      "\"throttled\":true}");
+	/* hot before is hot; a counter that went back says nothing */
+	expect_health("h100-hot.txt", CALM,
+		      "{\"sm_clock_mhz\":[1110,1980],\"memory_clock_mhz\":[2619,2619],"
+		      "\"power_mw\":[412000,71000],\"temperature_c\":[89,34],\"power_ns\":0,"
+		      "\"slow\":[\"heat\",\"hardware\"],\"throttled\":true}");
+	expect_health("old-driver.txt", "old-driver.txt", "null");
+	expect_health("none", "none", "null");
+#undef CALM
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_every_call_fails_once), cmocka_unit_test(test_meanings),
-		cmocka_unit_test(test_late_errors),	      cmocka_unit_test(test_no_such_device),
-		cmocka_unit_test(test_confidential_state),    cmocka_unit_test(test_description),
+		cmocka_unit_test(test_health),	       cmocka_unit_test(test_every_call_fails_once),
+		cmocka_unit_test(test_meanings),       cmocka_unit_test(test_late_errors),
+		cmocka_unit_test(test_no_such_device), cmocka_unit_test(test_confidential_state),
+		cmocka_unit_test(test_description),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
