@@ -452,6 +452,10 @@ int cuda_stream_gemm(struct cuda_stream *s, const struct cvb_gpu_gemm *g, struct
 int cuda_gemm_async(struct cvb_gpu_stream *stream, const struct cvb_gpu_gemm *gemm,
 		    struct cvb_err *err)
 {
+	const struct cvb_gpu_op op = {.kind = CVB_GPU_OP_GEMM, .gemm = *gemm};
+
+	if (cuda_is_proc(stream->context))
+		return cuda_proc_work(stream, &op, err);
 	struct cuda_stream *s = stream->priv;
 	int r = cuda_use(s->context, err);
 

@@ -33,12 +33,13 @@ static CUresult buffer_new(void **ret, size_t bytes, bool host)
 	return CUDA_SUCCESS;
 }
 
-static CUresult buffer_free(void *p)
+static CUresult buffer_free(void *p, bool registered)
 {
 	struct fake_buffer **at, *found;
 
 	pthread_mutex_lock(&fake_lock);
-	for (at = &buffers; *at && (*at)->p != p; at = &(*at)->next)
+	for (at = &buffers; *at && ((*at)->p != p || (*at)->registered != registered);
+	     at = &(*at)->next)
 		;
 	found = *at;
 	if (found)
@@ -46,7 +47,8 @@ static CUresult buffer_free(void *p)
 	pthread_mutex_unlock(&fake_lock);
 	if (!found)
 		return CUDA_ERROR_INVALID_VALUE;
-	free(found->p);
+	if (!registered)
+		free(found->p);
 	fake_unmake(found);
 	return CUDA_SUCCESS;
 }
@@ -80,7 +82,7 @@ FAKE_API CUresult cuMemAlloc_v2(CUdeviceptr *ret, size_t bytes)
 
 FAKE_API CUresult cuMemFree_v2(CUdeviceptr p)
 {
-	CUresult r = buffer_free((void *)p);
+	CUresult r = buffer_free((void *)p, false);
 
 	CALL("cuMemFree_v2");
 	return r;
@@ -100,9 +102,37 @@ FAKE_API CUresult cuMemHostAlloc(void **ret, size_t bytes, unsigned flags)
 	return buffer_new(ret, bytes, true);
 }
 
+/* The header has this name only as an alias of the newer one. */
+FAKE_API CUresult cuMemHostRegister_v2(void *p, size_t bytes, unsigned flags)
+{
+	struct fake_buffer *b;
+
+	CALL("cuMemHostRegister_v2");
+	if (fake_is_confidential())
+		return CUDA_ERROR_NOT_SUPPORTED;
+	if (!fake_current || !p || !bytes || flags != CU_MEMHOSTREGISTER_PORTABLE ||
+	    fake_buffer_of(p, 1))
+		return CUDA_ERROR_INVALID_VALUE;
+	b = fake_make(sizeof(*b));
+	*b = (struct fake_buffer){.p = p, .bytes = bytes, .host = true, .registered = true};
+	pthread_mutex_lock(&fake_lock);
+	b->next = buffers;
+	buffers = b;
+	pthread_mutex_unlock(&fake_lock);
+	return CUDA_SUCCESS;
+}
+
+FAKE_API CUresult cuMemHostUnregister(void *p)
+{
+	CUresult r = buffer_free(p, /* registered= */ true);
+
+	CALL("cuMemHostUnregister");
+	return r;
+}
+
 FAKE_API CUresult cuMemFreeHost(void *p)
 {
-	CUresult r = buffer_free(p);
+	CUresult r = buffer_free(p, false);
 
 	CALL("cuMemFreeHost");
 	return r;

@@ -35,6 +35,7 @@ struct fake_buffer {
 	char *p;
 	size_t bytes;
 	bool host;
+	bool registered; /* the program's own memory */
 };
 
 /* The buffer that holds a range; NULL for none. */
