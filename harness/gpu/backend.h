@@ -148,6 +148,8 @@ struct cvb_gpu_backend {
 
 	int (*alloc)(struct cvb_gpu_buf *buf, struct cvb_err *err);
 	void (*free)(struct cvb_gpu_buf *buf);
+	/* the host is about to use the buffer's memory, if it has any; NULL: nothing to do */
+	void (*host_touch)(const struct cvb_gpu_buf *buf);
 
 	int (*stream_new)(struct cvb_gpu_stream *stream, struct cvb_err *err);
 	void (*stream_free)(struct cvb_gpu_stream *stream);

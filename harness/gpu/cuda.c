@@ -322,6 +322,7 @@ static const struct cvb_gpu_backend cuda_backend = {
 	.peer_copy_async = cuda_peer_copy_async,
 	.alloc = cuda_alloc,
 	.free = cuda_free,
+	.host_touch = cuda_host_touch,
 	.stream_new = cuda_stream_new,
 	.stream_free = cuda_stream_free,
 	.copy_async = cuda_copy_async,

@@ -149,6 +149,7 @@ struct cuda_buf {
 	CUdeviceptr ptr;    /* the host address of host memory */
 	struct cvb_mem mem; /* PAGEABLE */
 	bool shared;	    /* host memory of a file that another process maps too */
+	void *view;	    /* the file's memory where that is not the buffer's own; NULL */
 };
 
 /* Device memory that grows. */
@@ -202,6 +203,7 @@ int cuda_peer_copy_async(struct cvb_gpu_stream *stream, const struct cvb_gpu_cop
 			 struct cvb_err *err);
 int cuda_alloc(struct cvb_gpu_buf *buf, struct cvb_err *err);
 void cuda_free(struct cvb_gpu_buf *buf);
+void cuda_host_touch(const struct cvb_gpu_buf *buf);
 int cuda_managed_touch(struct cvb_gpu_buf *buf, size_t offset_bytes, size_t bytes,
 		       struct cvb_err *err);
 int cuda_stream_new(struct cvb_gpu_stream *stream, struct cvb_err *err);
@@ -241,6 +243,7 @@ int cuda_proc_new(struct cvb_gpu_context *context, struct cvb_err *err);
 void cuda_proc_free(struct cvb_gpu_context *context);
 int cuda_proc_alloc(struct cvb_gpu_buf *buf, struct cvb_err *err);
 void cuda_proc_buf_free(struct cvb_gpu_buf *buf);
+void cuda_proc_host_touch(const struct cvb_gpu_buf *buf);
 int cuda_proc_stream_new(struct cvb_gpu_stream *stream, struct cvb_err *err);
 void cuda_proc_stream_free(struct cvb_gpu_stream *stream);
 /* Copies (not peers'), sets, launches, products: their errors come with the next sync. */

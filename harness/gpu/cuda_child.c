@@ -111,8 +111,8 @@ static int stream_new(struct cvb_gpu *gpu, uint64_t *ret, struct cvb_err *err)
 	return r;
 }
 
-static int alloc(struct cvb_gpu *gpu, const struct cuda_ask *ask, int fd, uint64_t *ret,
-		 struct cvb_err *err)
+static int alloc(struct cvb_gpu *gpu, const struct cuda_ask *ask, int fd,
+		 struct cuda_answer *answer, struct cvb_err *err)
 {
 	struct cuda_device *d = cuda_device_of(gpu);
 	struct cvb_gpu_buf *buf = NULL;
@@ -121,8 +121,21 @@ static int alloc(struct cvb_gpu *gpu, const struct cuda_ask *ask, int fd, uint64
 	d->shared_fd = fd;
 	r = cvb_gpu_alloc(gpu, ask->mem, ask->bytes, &buf, err);
 	d->shared_fd = -1;
-	*ret = handle_of(buf);
+	answer->handle = handle_of(buf);
+	answer->has_view = r == 0 && ((const struct cuda_buf *)buf->priv)->view;
 	return r;
+}
+
+/* The newer of a buffer and its view into the older. */
+static void copy_view(const struct cuda_ask *ask)
+{
+	const struct cvb_gpu_buf *buf = of_handle(ask->buf[0]);
+	const struct cuda_buf *b = buf->priv;
+
+	if (ask->kind == CUDA_ASK_GIVE)
+		memcpy(b->view, buf->host, buf->bytes);
+	else
+		memcpy(buf->host, b->view, buf->bytes);
 }
 
 static int work(struct cvb_gpu_stream *s, const struct cuda_ask *ask, struct cvb_err *err)
@@ -183,11 +196,17 @@ static bool do_ask(struct cvb_gpu *gpu, const struct cuda_ask *ask, int fd,
 
 	switch (ask->kind) {
 	case CUDA_ASK_ALLOC:
-		set_answer(answer, alloc(gpu, ask, fd, &answer->handle, &err), &err);
+		set_answer(answer, alloc(gpu, ask, fd, answer, &err), &err);
 		return true;
 	case CUDA_ASK_FREE:
 		cvb_gpu_free(of_handle(ask->buf[0]));
 		return true;
+	case CUDA_ASK_GIVE:
+		copy_view(ask);
+		return true;
+	case CUDA_ASK_TAKE:
+		copy_view(ask);
+		return false;
 	case CUDA_ASK_STREAM:
 		set_answer(answer, stream_new(gpu, &answer->handle, &err), &err);
 		return true;
@@ -237,5 +256,5 @@ __attribute__((constructor)) static void be_child(void)
 		_exit(CVB_EXIT_USAGE);
 	cuda_child_node(node);
 	serve(fd, env + at);
-	_exit(CVB_EXIT_OK);
+	exit(CVB_EXIT_OK);
 }

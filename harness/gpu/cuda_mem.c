@@ -132,10 +132,30 @@ static int alloc_pinned(const struct cuda_device *d, void **ret, size_t bytes, s
 }
 
 /*
- * Memory of a file that another process maps too.  A driver makes no pinned memory of a file, it
- * registers what is there; a confidential GPU's does not even that.
+ * Pin the memory of a file.  A confidential GPU's driver registers no memory that is there already:
+ * the buffer then is memory of the driver's own, and the file a view that is copied to and from it
+ * (cuda_view_copy) when the other process uses it.
  */
-static int alloc_shared(const struct cuda_device *d, struct cvb_gpu_buf *buf, struct cvb_err *err)
+static int pin_shared(const struct cuda_device *d, struct cvb_gpu_buf *buf, struct cuda_buf *b,
+		      void *p, struct cvb_err *err)
+{
+	int can = 0, r;
+
+	if (cuda.device_attribute(&can, CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED, d->dev) !=
+		    CUDA_SUCCESS ||
+	    can) {
+		r = CU(err, host_register, p, buf->bytes, CU_MEMHOSTREGISTER_PORTABLE);
+		buf->host = p;
+		return r;
+	}
+	r = alloc_pinned(d, &buf->host, buf->bytes, err);
+	b->view = p;
+	return r;
+}
+
+/* Memory of a file that another process maps too. */
+static int alloc_shared(const struct cuda_device *d, struct cvb_gpu_buf *buf, struct cuda_buf *b,
+			struct cvb_err *err)
 {
 	struct cuda_near near;
 	void *p;
@@ -148,15 +168,13 @@ static int alloc_shared(const struct cuda_device *d, struct cvb_gpu_buf *buf, st
 	if (p == MAP_FAILED)
 		return cvb_err_set(err, -errno, "cannot map %zu shared bytes: %s", buf->bytes,
 				   strerror(errno));
-	if (buf->kind == CVB_GPU_HOST_PINNED) {
-		r = CU(err, host_register, p, buf->bytes, CU_MEMHOSTREGISTER_PORTABLE);
-		if (r < 0)
-			cvb_err_wrap(err, r, "pinning memory that two processes share");
-	}
-	if (r < 0)
-		munmap(p, buf->bytes);
+	b->shared = true;
+	if (buf->kind == CVB_GPU_HOST_PINNED)
+		r = pin_shared(d, buf, b, p, err);
 	else
 		buf->host = p;
+	if (r < 0)
+		munmap(p, buf->bytes);
 	return r;
 }
 
@@ -171,8 +189,7 @@ static int alloc_kind(struct cvb_gpu_buf *buf, struct cuda_buf *b, struct cvb_er
 	int r;
 
 	if (d->shared_fd >= 0 && is_host(buf->kind)) {
-		r = alloc_shared(d, buf, err);
-		b->shared = true;
+		r = alloc_shared(d, buf, b, err);
 		b->ptr = (CUdeviceptr)(uintptr_t)buf->host;
 		return r;
 	}
@@ -238,11 +255,13 @@ static void wait_users(const struct cvb_gpu_buf *buf)
 	wait_context(buf->context->priv);
 }
 
-static void free_shared(const struct cvb_gpu_buf *buf)
+static void free_shared(const struct cvb_gpu_buf *buf, const struct cuda_buf *b)
 {
-	if (buf->kind == CVB_GPU_HOST_PINNED)
+	if (b->view)
+		CU_DROP(host_free, buf->host);
+	else if (buf->kind == CVB_GPU_HOST_PINNED)
 		CU_DROP(host_unregister, buf->host);
-	munmap(buf->host, buf->bytes);
+	munmap(b->view ? b->view : buf->host, buf->bytes);
 }
 
 static void free_kind(const struct cvb_gpu_buf *buf, struct cuda_buf *b)
@@ -271,10 +290,16 @@ void cuda_free(struct cvb_gpu_buf *buf)
 	}
 	wait_users(buf);
 	if (b->shared)
-		free_shared(buf);
+		free_shared(buf, b);
 	else
 		free_kind(buf, b);
 	free(b);
+}
+
+void cuda_host_touch(const struct cvb_gpu_buf *buf)
+{
+	if (buf->host && cuda_is_proc(buf->context))
+		cuda_proc_host_touch(buf);
 }
 
 int cuda_managed_touch(struct cvb_gpu_buf *buf, size_t offset_bytes, size_t bytes,

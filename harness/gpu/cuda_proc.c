@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -32,6 +33,8 @@ struct cuda_child {
 /* In place of struct cuda_buf and cuda_stream. */
 struct proc_buf {
 	uint64_t handle;
+	bool has_view;	  /* the file's memory is a view of the process's own */
+	atomic_bool here; /* the view is the newer one */
 };
 struct proc_stream {
 	uint64_t handle;
@@ -60,17 +63,14 @@ static int take_answer(const struct cuda_child *c, struct cuda_answer *ret, stru
 
 /* With an answer; `fd` goes along. */
 static int ask(const struct cvb_gpu_context *context, const struct cuda_ask *a, int fd,
-	       uint64_t *ret_handle, struct cvb_err *err)
+	       struct cuda_answer *ret, struct cvb_err *err)
 {
 	struct cuda_child *c = child_of(context);
-	struct cuda_answer answer = {0};
 	int r;
 
 	pthread_mutex_lock(&c->lock);
-	r = cuda_packet_send(c->fd, a, sizeof(*a), fd) ? take_answer(c, &answer, err) : gone(err);
+	r = cuda_packet_send(c->fd, a, sizeof(*a), fd) ? take_answer(c, ret, err) : gone(err);
 	pthread_mutex_unlock(&c->lock);
-	if (r == 0 && ret_handle)
-		*ret_handle = answer.handle;
 	return r;
 }
 
@@ -90,9 +90,10 @@ static int tell(const struct cvb_gpu_context *context, const struct cuda_ask *a,
 /* What could not be freed there ends with the process. */
 static void ask_drop(const struct cvb_gpu_context *context, const struct cuda_ask *a)
 {
+	struct cuda_answer answer;
 	struct cvb_err err = {0};
 
-	if (ask(context, a, -1, NULL, &err) < 0)
+	if (ask(context, a, -1, &answer, &err) < 0)
 		cvb_debug("gpu", "%s, ignored", err.frame[0].msg);
 }
 
@@ -252,6 +253,7 @@ int cuda_proc_alloc(struct cvb_gpu_buf *buf, struct cvb_err *err)
 {
 	const struct cuda_ask a = {.kind = CUDA_ASK_ALLOC, .mem = buf->kind, .bytes = buf->bytes};
 	struct proc_buf *b = calloc(1, sizeof(*b));
+	struct cuda_answer answer;
 	int fd = -1, r = b ? 0 : cvb_err_set(err, -ENOMEM, "out of memory");
 
 	if (r == 0 && buf->kind == CVB_GPU_MANAGED)
@@ -260,7 +262,7 @@ int cuda_proc_alloc(struct cvb_gpu_buf *buf, struct cvb_err *err)
 	if (r == 0 && buf->kind != CVB_GPU_DEVICE)
 		r = share(buf, &fd, err);
 	if (r == 0)
-		r = ask(buf->context, &a, fd, &b->handle, err);
+		r = ask(buf->context, &a, fd, &answer, err);
 	if (fd >= 0)
 		close(fd);
 	if (r < 0) {
@@ -270,8 +272,29 @@ int cuda_proc_alloc(struct cvb_gpu_buf *buf, struct cvb_err *err)
 		free(b);
 		return r;
 	}
+	b->handle = answer.handle;
+	b->has_view = answer.has_view;
 	buf->priv = b;
 	return 0;
+}
+
+/* The memory may be written from here on. */
+void cuda_proc_host_touch(const struct cvb_gpu_buf *buf)
+{
+	struct proc_buf *b = buf->priv;
+	const struct cuda_ask a = {.kind = CUDA_ASK_GIVE, .buf = {b->handle}};
+
+	if (b->has_view && !atomic_exchange(&b->here, true))
+		ask_drop(buf->context, &a);
+}
+
+/* The process is about to use it. */
+static int hand_over(const struct cvb_gpu_buf *buf, struct cvb_err *err)
+{
+	struct proc_buf *b = buf->priv;
+	const struct cuda_ask a = {.kind = CUDA_ASK_TAKE, .buf = {b->handle}};
+
+	return b->has_view && atomic_exchange(&b->here, false) ? tell(buf->context, &a, err) : 0;
 }
 
 static uint64_t buf_handle(const struct cvb_gpu_buf *buf)
@@ -295,14 +318,17 @@ int cuda_proc_stream_new(struct cvb_gpu_stream *stream, struct cvb_err *err)
 {
 	const struct cuda_ask a = {.kind = CUDA_ASK_STREAM};
 	struct proc_stream *s = calloc(1, sizeof(*s));
-	int r = s ? ask(stream->context, &a, -1, &s->handle, err)
+	struct cuda_answer answer;
+	int r = s ? ask(stream->context, &a, -1, &answer, err)
 		  : cvb_err_set(err, -ENOMEM, "out of memory");
 
-	if (r < 0)
+	if (r < 0) {
 		free(s);
-	else
-		stream->priv = s;
-	return r;
+		return r;
+	}
+	s->handle = answer.handle;
+	stream->priv = s;
+	return 0;
 }
 
 static uint64_t stream_handle(const struct cvb_gpu_stream *stream)
@@ -321,14 +347,16 @@ void cuda_proc_stream_free(struct cvb_gpu_stream *stream)
 int cuda_proc_sync(const struct cvb_gpu_stream *stream, struct cvb_err *err)
 {
 	const struct cuda_ask a = {.kind = CUDA_ASK_SYNC, .stream = stream_handle(stream)};
+	struct cuda_answer answer;
 
-	return ask(stream->context, &a, -1, NULL, err);
+	return ask(stream->context, &a, -1, &answer, err);
 }
 
 int cuda_proc_work(const struct cvb_gpu_stream *stream, const struct cvb_gpu_op *op,
 		   struct cvb_err *err)
 {
 	struct cuda_ask a = {.stream = stream_handle(stream)};
+	int r = 0;
 
 	switch (op->kind) {
 	case CVB_GPU_OP_COPY:
@@ -338,6 +366,9 @@ int cuda_proc_work(const struct cvb_gpu_stream *stream, const struct cvb_gpu_op 
 		a.offset[0] = op->copy.dst_offset_bytes;
 		a.offset[1] = op->copy.src_offset_bytes;
 		a.bytes = op->copy.bytes;
+		r = hand_over(op->copy.dst, err);
+		if (r == 0)
+			r = hand_over(op->copy.src, err);
 		break;
 	case CVB_GPU_OP_MEMSET:
 		a.kind = CUDA_ASK_SET;
@@ -361,7 +392,7 @@ int cuda_proc_work(const struct cvb_gpu_stream *stream, const struct cvb_gpu_op 
 		a.buf[2] = buf_handle(op->gemm.c);
 		break;
 	}
-	return tell(stream->context, &a, err);
+	return r < 0 ? r : tell(stream->context, &a, err);
 }
 
 int cuda_proc_cannot(const char *what, struct cvb_err *err)

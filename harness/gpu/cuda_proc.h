@@ -10,7 +10,10 @@
  * structures go over as they lie in memory.
  *
  * Host memory is a memory file that both map; the process registers it with its driver where it is
- * to be pinned.
+ * to be pinned.  Where a driver registers nothing (a confidential GPU's), the process has pinned
+ * memory of its own, and the file is a view of it: the newer of both is either here or there.  It
+ * is brought here (GIVE) when the host asks for the address, and there (TAKE) before the next copy,
+ * so that copies which the host does not look at cost nothing more.
  */
 #ifndef CVB_GPU_CUDA_PROC_H
 #define CVB_GPU_CUDA_PROC_H
@@ -23,6 +26,8 @@
 enum cuda_ask_kind {
 	CUDA_ASK_ALLOC, /* mem, bytes; the file comes along for host memory */
 	CUDA_ASK_FREE,	/* buf[0] */
+	CUDA_ASK_GIVE,	/* buf[0]: its memory into the view */
+	CUDA_ASK_TAKE,	/* buf[0]: the view into its memory */
 	CUDA_ASK_STREAM,
 	CUDA_ASK_STREAM_FREE, /* stream */
 	CUDA_ASK_COPY,	      /* stream, buf[0] to, buf[1] from, offset[], bytes */
@@ -47,6 +52,7 @@ struct cuda_ask {
 struct cuda_answer {
 	int r;
 	uint64_t handle;
+	bool has_view;
 	char text[2 * CVB_ERR_MSG_BYTES]; /* why r < 0 */
 };
 

@@ -317,7 +317,11 @@ CVB_MUST_CHECK int cvb_gpu_alloc(struct cvb_gpu *gpu, enum cvb_gpu_mem kind, siz
 /* Wait for the work in flight that uses it, then free.  Accepts NULL; returns NULL. */
 struct cvb_gpu_buf *cvb_gpu_free(struct cvb_gpu_buf *buf);
 
-/* The host address, NULL for DEVICE memory. */
+/*
+ * The host address, NULL for DEVICE memory.  Host memory of a context with a process of its own may
+ * be a copy of what that process has, brought up to date by this call: ask anew after each wait for
+ * work that uses the buffer.
+ */
 void *cvb_gpu_buf_host(const struct cvb_gpu_buf *buf);
 size_t cvb_gpu_buf_bytes(const struct cvb_gpu_buf *buf);
 enum cvb_gpu_mem cvb_gpu_buf_mem(const struct cvb_gpu_buf *buf);

@@ -269,6 +269,11 @@ void shim_free(struct cvb_gpu_buf *buf)
 	free(buf->priv);
 }
 
+void shim_host_touch(const struct cvb_gpu_buf *buf)
+{
+	cvb_ignore(cvb_gpu_buf_host(SHIM_INNER(buf)) != NULL);
+}
+
 int shim_stream_new(struct cvb_gpu_stream *stream, struct cvb_err *err)
 {
 	struct cvb_gpu_stream *inner = NULL;

@@ -122,3 +122,14 @@ EOF
     run --separate-stderr "$CVB" compare h100-cc-on.json h100-devtools.json --json
     jq -e '.overall == "INVALID" and (.errors[0] | .class == "invalid" and (.reason | contains("devtools")))' <<<"$output"
 }
+
+@test "processes of their own copy on a GPU with and without confidential mode" {
+    for nvml in h100-cc-off h100-cc-on; do
+        run -0 --separate-stderr run_with_driver "$all" $nvml gpu.scaling -s over=processes -s max=2 -s size=64KiB
+        jq -e '.benches[0] | .outcome == "ok" and (.left_out | length == 0) and
+            ([.metrics[] | select(.name == "gpu.scaling/bandwidth") | .params.n] | sort) == [1, 1, 2, 2]' <<<"$output"
+        run -0 --separate-stderr run_with_driver "$all" $nvml gpu.lifecycle,gpu.load,gpu.capability
+        jq -e 'all(.benches[]; .outcome == "ok") and
+            ([.benches[].left_out[]? | .params | tostring | select(test("process"))] == [])' <<<"$output"
+    done
+}

@@ -7,6 +7,12 @@
 
 #include "gpu/cuda_nvml.h"
 
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #if CVB_CUDA && CVB_CUDA_KERNELS
 
 static struct cvb_gpu *open_with(const char *nvml, struct cvb_err *err)
@@ -371,6 +377,243 @@ static void test_description(void **state)
 	assert_string_equal(mode, "protected_pcie");
 }
 
+/* ---- contexts with a process of their own ---- */
+
+/* The process ends when its context does; nothing of it is left, in either process. */
+static void expect_ended(const char *left_path)
+{
+	char text[32] = "";
+	FILE *f = fopen(left_path, "re");
+
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	assert_int_equal(errno, ECHILD);
+	assert_non_null(f);
+	assert_non_null(fgets(text, sizeof(text), f));
+	fclose(f);
+	assert_string_equal(text, "0\n");
+	assert_int_equal(fake_left(), 0);
+}
+
+static void left_path(char path[64])
+{
+	snprintf(path, 64, "/tmp/cvb-cuda-left-%d", (int)getpid());
+	unlink(path);
+	setenv("FAKE_CUDA_LEFT", path, 1);
+}
+
+struct own {
+	struct cvb_gpu *gpu;
+	struct cvb_gpu_context *context;
+	struct cvb_gpu_stream *stream;
+	struct cvb_err err;
+	char left[64];
+};
+
+static void own_start(struct own *o, const char *nvml)
+{
+	*o = (struct own){0};
+	left_path(o->left);
+	o->gpu = open_with(nvml, &o->err);
+	assert_non_null(o->gpu);
+	assert_int_equal(cvb_gpu_context_new(o->gpu, CVB_GPU_CONTEXT_PROCESS, &o->context, &o->err),
+			 0);
+	assert_int_equal(cvb_gpu_stream_new_in(o->context, &o->stream, &o->err), 0);
+}
+
+static void own_end(struct own *o)
+{
+	cvb_gpu_close(o->gpu);
+	expect_ended(o->left);
+	unlink(o->left);
+	unsetenv("FAKE_CUDA_LEFT");
+}
+
+static struct cvb_gpu_buf *own_alloc(struct own *o, enum cvb_gpu_mem kind, size_t bytes)
+{
+	struct cvb_gpu_buf *buf = NULL;
+
+	assert_int_equal(cvb_gpu_alloc_in(o->context, kind, bytes, &buf, &o->err), 0);
+	return buf;
+}
+
+#define OWN_BYTES ((size_t)1 << 20)
+
+/* There and back, each time with other data, through memory of every kind. */
+static void own_copies(struct own *o, enum cvb_gpu_mem kind)
+{
+	struct cvb_gpu_buf *device = own_alloc(o, CVB_GPU_DEVICE, OWN_BYTES);
+	struct cvb_gpu_buf *host = own_alloc(o, kind, OWN_BYTES);
+	uint8_t *want = malloc(OWN_BYTES);
+
+	assert_non_null(want);
+	for (uint64_t seed = 1; seed < 4; seed++) {
+		fill(want, OWN_BYTES, seed);
+		memcpy(cvb_gpu_buf_host(host), want, OWN_BYTES);
+		assert_int_equal(
+			cvb_gpu_copy_async(o->stream, device, 0, host, 0, OWN_BYTES, &o->err), 0);
+		assert_int_equal(cvb_gpu_sync(o->stream, &o->err), 0);
+		memset(cvb_gpu_buf_host(host), 0, OWN_BYTES);
+		assert_int_equal(cvb_gpu_copy_async(o->stream, host, 64, device, 32, OWN_BYTES - 64,
+						    &o->err),
+				 0);
+		assert_int_equal(cvb_gpu_sync(o->stream, &o->err), 0);
+		const uint8_t *got = cvb_gpu_buf_host(host);
+
+		assert_true(all_bytes(got, 64, 0));
+		assert_memory_equal(got + 64, want + 32, OWN_BYTES - 64);
+	}
+	free(want);
+	cvb_gpu_free(host);
+	cvb_gpu_free(device);
+}
+
+static void own_kernels(struct own *o)
+{
+	struct cvb_gpu_buf *a = own_alloc(o, CVB_GPU_DEVICE, 4096);
+	struct cvb_gpu_buf *b = own_alloc(o, CVB_GPU_DEVICE, 4096);
+	struct cvb_gpu_buf *c = own_alloc(o, CVB_GPU_DEVICE, 4096);
+	struct cvb_gpu_buf *host = own_alloc(o, CVB_GPU_HOST_PINNED, 4096);
+	const struct cvb_gpu_launch fill_a = {
+		.kernel = CVB_GPU_KERNEL_FILL, .a = a, .bytes = 4096, .seed = 5};
+	const struct cvb_gpu_gemm product = {CVB_GPU_FP32, 4, 4, 4, 1, 0, b, b, c};
+
+	assert_int_equal(cvb_gpu_launch_async(o->stream, &fill_a, &o->err), 0);
+	assert_int_equal(cvb_gpu_copy_async(o->stream, host, 0, a, 0, 4096, &o->err), 0);
+	assert_int_equal(cvb_gpu_sync(o->stream, &o->err), 0);
+	assert_true(((const uint64_t *)cvb_gpu_buf_host(host))[7] == cvb_gpu_pattern(5, 7));
+	/* 4 x 4 of 2.5e-29, the sum of four squares */
+	assert_int_equal(cvb_gpu_memset_async(o->stream, b, 0, 0x10, 4096, &o->err), 0);
+	assert_int_equal(cvb_gpu_memset_async(o->stream, c, 0, 0xff, 4096, &o->err), 0);
+	assert_int_equal(cvb_gpu_gemm_async(o->stream, &product, &o->err), 0);
+	assert_int_equal(cvb_gpu_copy_async(o->stream, host, 0, c, 0, 4096, &o->err), 0);
+	assert_int_equal(cvb_gpu_sync(o->stream, &o->err), 0);
+	const float *got = cvb_gpu_buf_host(host);
+	uint32_t bits = 0x10101010;
+	float x;
+
+	memcpy(&x, &bits, sizeof(x));
+	assert_true(fabsf(got[15] - 4 * x * x) <= 1e-6F * 4 * x * x);
+	assert_true(isnan(got[16]));
+}
+
+static void test_own_process(void **state)
+{
+	static const char *const nvml[] = {"h100-cc-off.txt", "h100-cc-on.txt"};
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(nvml); i++) {
+		struct own o;
+
+		own_start(&o, nvml[i]);
+		own_copies(&o, CVB_GPU_HOST_PINNED);
+		own_copies(&o, CVB_GPU_HOST_PAGEABLE);
+		own_kernels(&o);
+		own_end(&o);
+	}
+}
+
+static void test_own_process_cannot(void **state)
+{
+	struct cvb_gpu_event *event;
+	struct cvb_gpu_graph *graph;
+	struct cvb_gpu_buf *buf;
+	struct own o;
+
+	(void)state;
+	own_start(&o, "h100-cc-off.txt");
+	assert_int_equal(cvb_gpu_event_new(o.gpu, &event, &o.err), 0);
+	assert_int_equal(cvb_gpu_event_record(event, o.stream, &o.err), -EOPNOTSUPP);
+	assert_int_equal(cvb_gpu_event_wait(o.stream, event, &o.err), -EOPNOTSUPP);
+	assert_int_equal(cvb_gpu_alloc_in(o.context, CVB_GPU_MANAGED, 64, &buf, &o.err),
+			 -EOPNOTSUPP);
+	const struct cvb_gpu_launch empty = {.kernel = CVB_GPU_KERNEL_EMPTY};
+
+	assert_int_equal(cvb_gpu_capture_begin(o.stream, &o.err), 0);
+	assert_int_equal(cvb_gpu_launch_async(o.stream, &empty, &o.err), 0);
+	assert_int_equal(cvb_gpu_capture_end(o.stream, &graph, &o.err), -EOPNOTSUPP);
+	own_end(&o);
+}
+
+static void expect_text(const struct cvb_err *err, const char *a, const char *b)
+{
+	char text[2048];
+
+	cvb_err_text(err, text, sizeof(text));
+	if (!strstr(text, a) || !strstr(text, b))
+		fail_msg("\"%s\" does not say \"%s\" and \"%s\"", text, a, b);
+}
+
+/* What fails there is told here: at once where there is an answer, else by the next sync. */
+static void test_own_process_errors(void **state)
+{
+	struct cvb_gpu_context *context;
+	struct cvb_gpu_buf *device, *host, *more;
+	struct own o;
+
+	(void)state;
+	own_start(&o, "h100-cc-off.txt");
+	host = own_alloc(&o, CVB_GPU_HOST_PINNED, 64);
+	device = own_alloc(&o, CVB_GPU_DEVICE, 64);
+	assert_int_equal(
+		cvb_gpu_alloc_in(o.context, CVB_GPU_DEVICE, (size_t)1 << 40, &more, &o.err),
+		-ENOMEM);
+	expect_text(&o.err, "in a process of its own", "CUDA_ERROR_OUT_OF_MEMORY (2)");
+	/* the next process has this in its environment, the one that is there has not */
+	setenv("FAKE_CUDA_FAIL", "cuDevicePrimaryCtxRetain=1", 1);
+	assert_int_equal(cvb_gpu_context_new(o.gpu, CVB_GPU_CONTEXT_PROCESS, &context, &o.err),
+			 -EIO);
+	expect_text(&o.err, "in a process of its own", "cuDevicePrimaryCtxRetain: CUDA_ERROR");
+	setenv("FAKE_CUDA_FAIL", "cuMemcpyAsync=2", 1);
+	struct own failing;
+
+	own_start(&failing, "h100-cc-off.txt");
+	unsetenv("FAKE_CUDA_FAIL");
+	host = own_alloc(&failing, CVB_GPU_HOST_PINNED, 64);
+	device = own_alloc(&failing, CVB_GPU_DEVICE, 64);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(
+			cvb_gpu_copy_async(failing.stream, device, 0, host, 0, 64, &failing.err),
+			0);
+	assert_int_equal(cvb_gpu_sync(failing.stream, &failing.err), -EIO);
+	expect_text(&failing.err, "in a process of its own", "cuMemcpyAsync: CUDA_ERROR_UNKNOWN");
+	assert_int_equal(cvb_gpu_sync(failing.stream, &failing.err), 0);
+	cvb_gpu_close(failing.gpu);
+	own_end(&o);
+}
+
+/* The only child of this process. */
+static pid_t child_pid(void)
+{
+	char path[64], text[32] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+	f = fopen(path, "re");
+	assert_non_null(f);
+	assert_non_null(fgets(text, sizeof(text), f));
+	fclose(f);
+	return (pid_t)strtol(text, NULL, 10);
+}
+
+static void test_own_process_that_dies(void **state)
+{
+	struct cvb_gpu_buf *buf;
+	struct own o;
+
+	(void)state;
+	own_start(&o, "h100-cc-off.txt");
+	buf = own_alloc(&o, CVB_GPU_HOST_PINNED, 64);
+	assert_int_equal(kill(child_pid(), SIGKILL), 0);
+	assert_int_equal(cvb_gpu_sync(o.stream, &o.err), -EIO);
+	expect_text(&o.err, "the process of a GPU context ended", "dmesg");
+	assert_int_equal(cvb_gpu_alloc_in(o.context, CVB_GPU_DEVICE, 64, &buf, &o.err), -EIO);
+	cvb_gpu_close(o.gpu);
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	assert_int_equal(fake_left(), 0);
+	unlink(o.left);
+	unsetenv("FAKE_CUDA_LEFT");
+}
+
 /* ---- health ---- */
 
 /* What two readings around work say, with NVML's answers of two files. */
@@ -430,9 +673,16 @@ static void test_health(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_health),	       cmocka_unit_test(test_every_call_fails_once),
-		cmocka_unit_test(test_meanings),       cmocka_unit_test(test_late_errors),
-		cmocka_unit_test(test_no_such_device), cmocka_unit_test(test_confidential_state),
+		cmocka_unit_test(test_own_process),
+		cmocka_unit_test(test_own_process_cannot),
+		cmocka_unit_test(test_own_process_errors),
+		cmocka_unit_test(test_own_process_that_dies),
+		cmocka_unit_test(test_health),
+		cmocka_unit_test(test_every_call_fails_once),
+		cmocka_unit_test(test_meanings),
+		cmocka_unit_test(test_late_errors),
+		cmocka_unit_test(test_no_such_device),
+		cmocka_unit_test(test_confidential_state),
 		cmocka_unit_test(test_description),
 	};
 
