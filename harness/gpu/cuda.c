@@ -183,6 +183,7 @@ int cuda_device_new(struct cvb_gpu *gpu, int ordinal, struct cvb_err *err)
 	d->sms = cvb_max(attribute(d, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT), 1);
 	d->major = attribute(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
 	d->minor = attribute(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+	d->concurrent_managed = attribute(d, CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS) != 0;
 	d->numa_node = child.is ? child.numa_node : node_of(d->bus_id);
 	ask_nvml(d, &cc);
 	gpu->priv = d;
@@ -263,14 +264,15 @@ static int cuda_describe(const struct cvb_gpu *gpu, json_t *into)
 {
 	const struct cuda_device *d = cuda_device_of(gpu);
 	enum cvb_gpu_tri trusted = gpu->caps.trusted_events;
+	size_t blas = cuda_blas_version();
 	int version = 0, r;
 
 	cvb_ignore((int)cuda.driver_version(&version));
 	r = json_object_set_new(into, "sku", json_string(d->name));
 	r |= json_object_set_new(into, "device", describe_device(d));
 	r |= json_object_set_new(into, "libraries",
-				 json_pack("{s:i,s:I}", "cuda_driver", version, "cublaslt",
-					   (json_int_t)cuda_blas_version()));
+				 json_pack("{s:i,s:o*}", "cuda_driver", version, "cublaslt",
+					   blas ? json_integer((json_int_t)blas) : NULL));
 	/* how times come about; nothing of it waits for a word that the host writes */
 	r |= json_object_set_new(into, "timing",
 				 json_pack("{s:s,s:s,s:s}", "reported", "host clock", "events",

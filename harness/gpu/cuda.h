@@ -115,7 +115,8 @@ struct cuda_device {
 	char name[128], bus_id[32];
 	size_t memory_bytes;
 	int sms, major, minor;
-	int numa_node; /* of the host memory nearest to it; -1: unknown */
+	bool concurrent_managed; /* host and device may use managed memory at the same time */
+	int numa_node;		 /* of the host memory nearest to it; -1: unknown */
 	int shared_fd; /* the next host memory is this file's, which another process maps too; -1 */
 	struct cuda_nvml nvml;
 };
@@ -265,6 +266,10 @@ CVB_MUST_CHECK int cuda_stream_copy(struct cuda_stream *s, const struct cvb_gpu_
 				    struct cvb_err *err);
 CVB_MUST_CHECK int cuda_stream_set(struct cuda_stream *s, CUdeviceptr dst, int value, size_t bytes,
 				   struct cvb_err *err);
+
+/* What `from` does reaches the memory of `to`; it may already. */
+CVB_MUST_CHECK int cuda_peer_enable(const struct cuda_context *from, const struct cuda_context *to,
+				    struct cvb_err *err);
 
 /* Events that lie in a context which is about to go: their driver side is freed. */
 void cuda_events_leave(struct cvb_gpu *gpu, const struct cuda_context *c);

@@ -214,7 +214,8 @@ static int plan_search(struct cuda_plan *p, const struct cuda_context *c, struct
 			 p->d, want, 1, &p->best, &found);
 	if (want)
 		cvb_ignore((int)blas.cublasLtMatmulPreferenceDestroy(want));
-	if (r == 0 && !found)
+	/* of a result that is none only the state is valid */
+	if (r == 0 && (!found || p->best.state != CUBLAS_STATUS_SUCCESS))
 		r = cvb_err_set(err, -EOPNOTSUPP,
 				"cublasLtMatmulAlgoGetHeuristic: cuBLASLt %zu has no algorithm for "
 				"%s %u x %u x %u on this GPU",

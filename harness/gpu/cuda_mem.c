@@ -16,8 +16,8 @@
 /* ---- contexts ---- */
 
 /* A device and its peer see each other's memory; asked for again it is there already. */
-static int enable_peer(const struct cuda_context *from, const struct cuda_context *to,
-		       struct cvb_err *err)
+int cuda_peer_enable(const struct cuda_context *from, const struct cuda_context *to,
+		     struct cvb_err *err)
 {
 	int r = cuda_use(from, err);
 	CUresult code = r < 0 ? CUDA_SUCCESS : cuda.peer_enable(to->ctx, 0);
@@ -34,8 +34,8 @@ static int join_peer(const struct cvb_gpu_context *context, struct cvb_err *err)
 
 	if (!context->primary || !other)
 		return 0;
-	r = enable_peer(context->priv, other->primary.priv, err);
-	return r < 0 ? r : enable_peer(other->primary.priv, context->priv, err);
+	r = cuda_peer_enable(context->priv, other->primary.priv, err);
+	return r < 0 ? r : cuda_peer_enable(other->primary.priv, context->priv, err);
 }
 
 static void ctx_free(const struct cvb_gpu_context *context, CUcontext ctx)
@@ -248,7 +248,7 @@ static void wait_users(const struct cvb_gpu_buf *buf)
 		wait_context(peer->primary.priv);
 		pthread_mutex_lock(&peer->lock);
 		LIST_FOREACH(c, &peer->contexts, link)
-		if (!cuda_is_proc(c))
+		if (c->priv && !cuda_is_proc(c))
 			wait_context(c->priv);
 		pthread_mutex_unlock(&peer->lock);
 	}
@@ -302,14 +302,34 @@ void cuda_host_touch(const struct cvb_gpu_buf *buf)
 		cuda_proc_host_touch(buf);
 }
 
+/*
+ * Where host and device may not use managed memory at the same time, the host may use none while
+ * any kernel of the process runs; else only what the buffer's own context does counts.
+ */
+static int wait_managed(const struct cvb_gpu_buf *buf, struct cvb_err *err)
+{
+	struct cvb_gpu *gpu = buf->gpu;
+	struct cvb_gpu_context *c;
+	int r;
+
+	if (!cuda_device_of(gpu)->concurrent_managed) {
+		wait_context(gpu->primary.priv);
+		pthread_mutex_lock(&gpu->lock);
+		LIST_FOREACH(c, &gpu->contexts, link)
+		if (c->priv && !cuda_is_proc(c))
+			wait_context(c->priv);
+		pthread_mutex_unlock(&gpu->lock);
+	}
+	r = cuda_use(buf->context->priv, err);
+	return r < 0 ? r : CU(err, ctx_sync);
+}
+
 int cuda_managed_touch(struct cvb_gpu_buf *buf, size_t offset_bytes, size_t bytes,
 		       struct cvb_err *err)
 {
 	volatile uint8_t *p = buf->host;
-	int r = cuda_use(buf->context->priv, err);
+	int r = wait_managed(buf, err);
 
-	if (r == 0)
-		r = CU(err, ctx_sync);
 	/* a write, which moves the page also where the driver lets both sides read one */
 	for (size_t at = offset_bytes; r == 0 && at < offset_bytes + bytes;
 	     at += PAGE_BYTES - at % PAGE_BYTES)

@@ -150,8 +150,16 @@ int cuda_peer_copy_async(struct cvb_gpu_stream *stream, const struct cvb_gpu_cop
 		return cuda_proc_cannot("peer_copy", err);
 	const struct cuda_context *to = c->dst->context->priv, *from = c->src->context->priv;
 	struct cuda_stream *s = stream->priv;
-	int r = cuda_use(s->context, err);
+	int r = 0;
 
+	/* without it the copy would go through the host, unseen; primary contexts have it */
+	if (!c->dst->context->primary || !c->src->context->primary) {
+		r = cuda_peer_enable(to, from, err);
+		if (r == 0)
+			r = cuda_peer_enable(from, to, err);
+	}
+	if (r == 0)
+		r = cuda_use(s->context, err);
 	return r < 0 ? r
 		     : CU(err, peer_copy, cuda_ptr(c->dst, c->dst_offset_bytes), to->ctx,
 			  cuda_ptr(c->src, c->src_offset_bytes), from->ctx, c->bytes, s->stream);

@@ -69,6 +69,9 @@ run_with_driver() {
     run -0 --separate-stderr run_with_driver "libcuda.so.1 old-nvml" h100-cc-on gpu.copy -s max_size=4KiB
     jq -e '.benches[0].gpu.cc | .feature == "on" and .multi_gpu == "unknown" and
         .source == "nvml ConfComputeState"' <<<"$output"
+    # and the reasons of slow clocks by their older name
+    run -0 --separate-stderr run_with_driver "libcuda.so.1 old-nvml" h100-hot gpu.copy -s max_size=4KiB
+    jq -e '.benches[0].gpu_samples[0].slow == ["heat", "hardware"]' <<<"$output"
 }
 
 @test "an error of the driver is told with its call and its name" {

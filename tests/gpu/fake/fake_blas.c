@@ -5,6 +5,7 @@
 #include "gpu/emu.h"
 
 #include <cublasLt.h>
+#include <stdint.h>
 #include <stdlib.h>
 
 #define CALL(name) FAKE_CALL(name, cublasStatus_t)
@@ -13,6 +14,10 @@ struct layout {
 	cudaDataType type;
 	uint64_t rows, cols;
 	int64_t ld;
+};
+
+struct preference {
+	size_t workspace_bytes; /* 0 unless told, as in the library */
 };
 
 struct desc {
@@ -99,7 +104,7 @@ FAKE_API cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layou
 FAKE_API cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *ret)
 {
 	CALL("cublasLtMatmulPreferenceCreate");
-	return made((void **)ret, 1);
+	return made((void **)ret, sizeof(struct preference));
 }
 
 FAKE_API cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p)
@@ -111,16 +116,39 @@ FAKE_API cublasStatus_t cublasLtMatmulPreferenceSetAttribute(
 	cublasLtMatmulPreference_t p, cublasLtMatmulPreferenceAttributes_t which, const void *value,
 	size_t bytes)
 {
-	(void)p;
-	(void)which;
 	CALL("cublasLtMatmulPreferenceSetAttribute");
-	return value && bytes == sizeof(size_t) ? CUBLAS_STATUS_SUCCESS
-						: CUBLAS_STATUS_INVALID_VALUE;
+	if (which != CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES || !value || bytes != sizeof(size_t))
+		return CUBLAS_STATUS_INVALID_VALUE;
+	((struct preference *)p)->workspace_bytes = *(const size_t *)value;
+	return CUBLAS_STATUS_SUCCESS;
 }
 
 static bool is_byte(cudaDataType type)
 {
 	return type == CUDA_R_8I || type == CUDA_R_8F_E4M3;
+}
+
+/* May the types go together?  From the tables of cublasLtMatmul's documentation. */
+static bool types_fit(const struct desc *op, cudaDataType ab, cudaDataType c, cudaDataType d)
+{
+	static const struct {
+		cublasComputeType_t compute;
+		cudaDataType scale, ab, c, d;
+	} rows[] = {
+		{CUBLAS_COMPUTE_64F, CUDA_R_64F, CUDA_R_64F, CUDA_R_64F, CUDA_R_64F},
+		{CUBLAS_COMPUTE_32F, CUDA_R_32F, CUDA_R_32F, CUDA_R_32F, CUDA_R_32F},
+		{CUBLAS_COMPUTE_32F_FAST_TF32, CUDA_R_32F, CUDA_R_32F, CUDA_R_32F, CUDA_R_32F},
+		{CUBLAS_COMPUTE_32F, CUDA_R_32F, CUDA_R_16BF, CUDA_R_16BF, CUDA_R_16BF},
+		{CUBLAS_COMPUTE_32F, CUDA_R_32F, CUDA_R_16F, CUDA_R_16F, CUDA_R_16F},
+		{CUBLAS_COMPUTE_32F, CUDA_R_32F, CUDA_R_8F_E4M3, CUDA_R_16BF, CUDA_R_8F_E4M3},
+		{CUBLAS_COMPUTE_32I, CUDA_R_32F, CUDA_R_8I, CUDA_R_8I, CUDA_R_8I},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (rows[i].compute == op->compute && rows[i].scale == op->scale &&
+		    rows[i].ab == ab && rows[i].c == c && rows[i].d == d)
+			return true;
+	return false;
 }
 
 /* m, n, k of D = op(A) B + C if the four fit together. */
@@ -133,7 +161,8 @@ static bool shape(const struct desc *op, const struct layout *a, const struct la
 	if (b->rows != ret[2] || d->rows != ret[0] || d->cols != ret[1] || c->rows != ret[0] ||
 	    c->cols != ret[1] || a->ld < (int64_t)a->rows || d->ld < (int64_t)d->rows)
 		return false;
-	if (d->type == CUDA_R_8F_E4M3 && c->type != CUDA_R_16BF)
+	if (a->type != b->type || !types_fit(op, a->type, c->type, d->type) ||
+	    b->ld < (int64_t)b->rows || c->ld < (int64_t)c->rows)
 		return false;
 	return !is_byte(a->type) ||
 	       (op->turned && ret[0] % 16 == 0 && ret[1] % 16 == 0 && ret[2] % 16 == 0);
@@ -147,12 +176,13 @@ FAKE_API cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
 {
 	uint64_t mnk[3];
 
-	(void)ret;
 	CALL("cublasLtMatmulAlgoGetHeuristic");
 	if (!handle || !want || most < 1)
 		return CUBLAS_STATUS_INVALID_VALUE;
 	*ret_found = shape((struct desc *)op, (struct layout *)a, (struct layout *)b,
 			   (struct layout *)c, (struct layout *)d, mnk);
+	ret[0].state = *ret_found ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
+	ret[0].workspaceSize = ((struct preference *)want)->workspace_bytes;
 	return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -261,7 +291,8 @@ FAKE_API cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDe
 	bool full = p.op.scale == CUDA_R_64F;
 
 	CALL("cublasLtMatmul");
-	if (!handle || !algo || !fake_is_device(workspace, workspace_bytes))
+	if (!handle || !algo || !fake_is_device(workspace, workspace_bytes) ||
+	    (uintptr_t)workspace % 256)
 		return CUBLAS_STATUS_INVALID_VALUE;
 	if (!shape(&p.op, &p.a, &p.b, &p.c, &p.d, p.mnk))
 		return CUBLAS_STATUS_NOT_SUPPORTED;
