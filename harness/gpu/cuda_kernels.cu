@@ -123,9 +123,15 @@ __global__ void cvb_copy(word *a, const word *b, word n)
 		a[n - 1] = b[n - 1];
 }
 
+/* Rounded twice, as the host does that checks the result: never one fused operation. */
+static __device__ double triad(double x, double y, double scalar)
+{
+	return __dadd_rn(x, __dmul_rn(scalar, y));
+}
+
 static __device__ double2 triad(double2 x, double2 y, double scalar)
 {
-	return make_double2(x.x + scalar * y.x, x.y + scalar * y.y);
+	return make_double2(triad(x.x, y.x, scalar), triad(x.y, y.y, scalar));
 }
 
 __global__ void cvb_triad(double *a, const double *b, const double *c, word n, double scalar)
@@ -149,7 +155,7 @@ __global__ void cvb_triad(double *a, const double *b, const double *c, word n, d
 	for (; i < n / 2; i += stride)
 		to[i] = triad(x[i], y[i], scalar);
 	if (n % 2 && blockIdx.x == 0 && threadIdx.x == 0)
-		a[n - 1] = b[n - 1] + scalar * c[n - 1];
+		a[n - 1] = triad(b[n - 1], c[n - 1], scalar);
 }
 
 __global__ void cvb_add(double *a, const double *b, word n)

@@ -140,7 +140,7 @@ enum cvb_gpu_kernel {
 	CVB_GPU_KERNEL_VERIFY, /* b[0] = number of a's words that differ from that pattern */
 	CVB_GPU_KERNEL_READ,   /* b[0] = sum of a's words, modulo 2^64 */
 	CVB_GPU_KERNEL_COPY,   /* a = b */
-	CVB_GPU_KERNEL_TRIAD,  /* a = b + scalar * c, doubles */
+	CVB_GPU_KERNEL_TRIAD,  /* a = b + scalar * c, doubles, product and sum each rounded */
 	CVB_GPU_KERNEL_ADD,    /* a += b, doubles */
 	CVB_GPU_KERNELS,       /* how many there are */
 };
