@@ -200,15 +200,26 @@ static int plan_layouts(struct cuda_plan *p, struct cvb_err *err)
 	return r;
 }
 
-static int plan_search(struct cuda_plan *p, const struct cuda_context *c, struct cvb_err *err)
+/* Parts of a sum that is split are added as exactly as the sum: not in the narrower output type. */
+static int plan_preference(cublasLtMatmulPreference_t want, struct cvb_err *err)
 {
 	const size_t workspace = WORKSPACE_BYTES;
+	const uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+	int r = BLAS(err, cublasLtMatmulPreferenceSetAttribute, want,
+		     CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof(workspace));
+
+	return r < 0 ? r
+		     : BLAS(err, cublasLtMatmulPreferenceSetAttribute, want,
+			    CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof(schemes));
+}
+
+static int plan_search(struct cuda_plan *p, const struct cuda_context *c, struct cvb_err *err)
+{
 	cublasLtMatmulPreference_t want = NULL;
 	int found = 0, r = BLAS(err, cublasLtMatmulPreferenceCreate, &want);
 
 	if (r == 0)
-		r = BLAS(err, cublasLtMatmulPreferenceSetAttribute, want,
-			 CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof(workspace));
+		r = plan_preference(want, err);
 	if (r == 0)
 		r = BLAS(err, cublasLtMatmulAlgoGetHeuristic, c->blas, p->desc, p->a, p->b, p->c,
 			 p->d, want, 1, &p->best, &found);

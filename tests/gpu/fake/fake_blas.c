@@ -18,6 +18,7 @@ struct layout {
 
 struct preference {
 	size_t workspace_bytes; /* 0 unless told, as in the library */
+	uint32_t schemes;	/* all unless told */
 };
 
 struct desc {
@@ -104,7 +105,9 @@ FAKE_API cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layou
 FAKE_API cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *ret)
 {
 	CALL("cublasLtMatmulPreferenceCreate");
-	return made((void **)ret, sizeof(struct preference));
+	made((void **)ret, sizeof(struct preference));
+	((struct preference *)*ret)->schemes = CUBLASLT_REDUCTION_SCHEME_MASK;
+	return CUBLAS_STATUS_SUCCESS;
 }
 
 FAKE_API cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p)
@@ -117,9 +120,15 @@ FAKE_API cublasStatus_t cublasLtMatmulPreferenceSetAttribute(
 	size_t bytes)
 {
 	CALL("cublasLtMatmulPreferenceSetAttribute");
-	if (which != CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES || !value || bytes != sizeof(size_t))
+	struct preference *want = (struct preference *)p;
+
+	if (which == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES && value && bytes == sizeof(size_t))
+		want->workspace_bytes = *(const size_t *)value;
+	else if (which == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK && value &&
+		 bytes == sizeof(uint32_t))
+		want->schemes = *(const uint32_t *)value;
+	else
 		return CUBLAS_STATUS_INVALID_VALUE;
-	((struct preference *)p)->workspace_bytes = *(const size_t *)value;
 	return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -183,6 +192,11 @@ FAKE_API cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
 			   (struct layout *)c, (struct layout *)d, mnk);
 	ret[0].state = *ret_found ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
 	ret[0].workspaceSize = ((struct preference *)want)->workspace_bytes;
+	/* parts of a sum are added in the output's type where that is not forbidden */
+	ret[0].algo.data[0] =
+		((struct preference *)want)->schemes &
+		(CUBLASLT_REDUCTION_SCHEME_INPLACE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE);
+	ret[0].algo.data[1] = ret[0].workspaceSize;
 	return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -193,6 +207,7 @@ struct product {
 	void *pd;
 	double alpha, beta;
 	uint64_t mnk[3];
+	bool lossy; /* the sum's first half goes through the output's type */
 };
 
 static double value_of(const struct layout *l, const void *p, uint64_t row, uint64_t col, bool tf32)
@@ -257,10 +272,15 @@ static void product_run(void *arg)
 		for (uint64_t row = 0; row < p->mnk[0]; row++) {
 			double sum = 0;
 
-			for (uint64_t i = 0; i < p->mnk[2]; i++)
+			for (uint64_t i = 0; i < p->mnk[2]; i++) {
+				if (p->lossy && i == p->mnk[2] / 2) {
+					put(&p->d, p->pd, row, col, sum);
+					sum = value_of(&p->d, p->pd, row, col, false);
+				}
 				sum += value_of(&p->a, p->pa, p->op.turned ? i : row,
 						p->op.turned ? row : i, tf32) *
 				       value_of(&p->b, p->pb, i, col, tf32);
+			}
 			sum *= p->alpha;
 			if (p->beta != 0)
 				sum += p->beta * value_of(&p->c, p->pc, row, col, false);
@@ -287,12 +307,13 @@ FAKE_API cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDe
 			    pd,
 			    0,
 			    0,
-			    {0}};
+			    {0},
+			    algo && algo->data[0]};
 	bool full = p.op.scale == CUDA_R_64F;
 
 	CALL("cublasLtMatmul");
 	if (!handle || !algo || !fake_is_device(workspace, workspace_bytes) ||
-	    (uintptr_t)workspace % 256)
+	    (uintptr_t)workspace % 256 || workspace_bytes < algo->data[1])
 		return CUBLAS_STATUS_INVALID_VALUE;
 	if (!shape(&p.op, &p.a, &p.b, &p.c, &p.d, p.mnk))
 		return CUBLAS_STATUS_NOT_SUPPORTED;
