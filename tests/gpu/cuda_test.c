@@ -206,6 +206,25 @@ static void test_meanings(void **state)
 	}
 }
 
+/* cuBLASLt has two ways to say that it has no algorithm. */
+static void test_no_algorithm(void **state)
+{
+	static const char *const ways[] = {"found", "state"};
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(ways); i++) {
+		struct cvb_err err = {0};
+		char text[2048];
+
+		setenv("FAKE_BLAS_NONE", ways[i], 1);
+		assert_int_equal(use_everything(&err), -EOPNOTSUPP);
+		unsetenv("FAKE_BLAS_NONE");
+		cvb_err_text(&err, text, sizeof(text));
+		assert_non_null(strstr(text, "has no algorithm for fp8 20 x 20 x 20"));
+		assert_int_equal(fake_left(), 0);
+	}
+}
+
 /* An error of work that runs later, or of freeing, ends nothing. */
 static void test_late_errors(void **state)
 {
@@ -306,6 +325,28 @@ static void test_confidential_state(void **state)
 		cvb_gpu_close(gpu);
 		assert_int_equal(fake_left(), 0);
 	}
+}
+
+/* NVML's answers of a file with other reasons for slow clocks; the path is the caller's to unlink.
+ */
+static void set_reasons(const char *from, unsigned reasons, char path[64])
+{
+	char line[256];
+	FILE *in, *out;
+
+	fake_set_nvml(from);
+	snprintf(path, 64, "/tmp/cvb-cuda-nvml-%d", (int)getpid());
+	in = fopen(getenv("FAKE_NVML"), "re");
+	out = fopen(path, "we");
+	assert_non_null(in);
+	assert_non_null(out);
+	while (fgets(line, sizeof(line), in))
+		if (!strstr(line, "Reasons "))
+			fputs(line, out);
+	fprintf(out, "nvmlDeviceGetCurrentClocksEventReasons 0 %u\n", reasons);
+	fclose(in);
+	fclose(out);
+	setenv("FAKE_NVML", path, 1);
 }
 
 static json_t *describe(const char *nvml)
@@ -420,6 +461,36 @@ static void own_start(struct own *o, const char *nvml)
 	assert_int_equal(cvb_gpu_stream_new_in(o->context, &o->stream, &o->err), 0);
 }
 
+/* The only child of this process. */
+static pid_t child_pid(void)
+{
+	char path[64], text[32] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+	f = fopen(path, "re");
+	assert_non_null(f);
+	assert_non_null(fgets(text, sizeof(text), f));
+	fclose(f);
+	return (pid_t)strtol(text, NULL, 10);
+}
+
+/* Mappings of memory files in a process. */
+static unsigned mapped_files(pid_t pid)
+{
+	char path[64], line[512];
+	unsigned n = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f))
+		n += strstr(line, "memfd:cvmbench-gpu") != NULL;
+	fclose(f);
+	return n;
+}
+
 static void own_end(struct own *o)
 {
 	cvb_gpu_close(o->gpu);
@@ -507,6 +578,13 @@ static void test_own_process(void **state)
 		own_start(&o, nvml[i]);
 		own_copies(&o, CVB_GPU_HOST_PINNED);
 		own_copies(&o, CVB_GPU_HOST_PAGEABLE);
+		struct cvb_gpu_buf *b = own_alloc(&o, CVB_GPU_HOST_PINNED, 64);
+
+		assert_int_equal(mapped_files(getpid()), 1);
+		assert_int_equal(mapped_files(child_pid()), 1);
+		cvb_gpu_free(b);
+		assert_int_equal(mapped_files(getpid()), 0);
+		assert_int_equal(mapped_files(child_pid()), 0);
 		own_kernels(&o);
 		own_end(&o);
 	}
@@ -581,20 +659,6 @@ static void test_own_process_errors(void **state)
 	own_end(&o);
 }
 
-/* The only child of this process. */
-static pid_t child_pid(void)
-{
-	char path[64], text[32] = "";
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
-	f = fopen(path, "re");
-	assert_non_null(f);
-	assert_non_null(fgets(text, sizeof(text), f));
-	fclose(f);
-	return (pid_t)strtol(text, NULL, 10);
-}
-
 static void test_own_process_that_dies(void **state)
 {
 	struct cvb_gpu_buf *buf;
@@ -665,6 +729,29 @@ static void test_health(void **state)
 		      "{\"sm_clock_mhz\":[1110,1980],\"memory_clock_mhz\":[2619,2619],"
 		      "\"power_mw\":[412000,71000],\"temperature_c\":[89,34],\"power_ns\":0,"
 		      "\"slow\":[\"heat\",\"hardware\"],\"throttled\":true}");
+	/* each of NVML's bits; those of idle clocks, of clocks that were set and of a group are
+	 * none */
+	static const int64_t slow[] = {0,
+				       0,
+				       CVB_GPU_SLOW_POWER,
+				       CVB_GPU_SLOW_HARDWARE,
+				       0,
+				       CVB_GPU_SLOW_HEAT,
+				       CVB_GPU_SLOW_HEAT,
+				       CVB_GPU_SLOW_HARDWARE,
+				       0};
+	struct cvb_gpu *gpu = open_with(CALM, NULL);
+	struct cvb_gpu_health h;
+	char path[64];
+
+	assert_non_null(gpu);
+	for (unsigned bit = 0; bit < CVB_ARRAY_LEN(slow); bit++) {
+		set_reasons(CALM, 1U << bit, path);
+		cvb_gpu_health_read(gpu, &h);
+		assert_int_equal(h.slow, slow[bit]);
+	}
+	unlink(path);
+	cvb_gpu_close(gpu);
 	expect_health("old-driver.txt", "old-driver.txt", "null");
 	expect_health("none", "none", "null");
 #undef CALM
@@ -680,6 +767,7 @@ int main(void)
 		cmocka_unit_test(test_health),
 		cmocka_unit_test(test_every_call_fails_once),
 		cmocka_unit_test(test_meanings),
+		cmocka_unit_test(test_no_algorithm),
 		cmocka_unit_test(test_late_errors),
 		cmocka_unit_test(test_no_such_device),
 		cmocka_unit_test(test_confidential_state),

@@ -7,6 +7,7 @@
 #include <cublasLt.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define CALL(name) FAKE_CALL(name, cublasStatus_t)
 
@@ -191,6 +192,12 @@ FAKE_API cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
 	*ret_found = shape((struct desc *)op, (struct layout *)a, (struct layout *)b,
 			   (struct layout *)c, (struct layout *)d, mnk);
 	ret[0].state = *ret_found ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
+	const char *none = getenv("FAKE_BLAS_NONE");
+
+	if (none && !strcmp(none, "found"))
+		*ret_found = 0;
+	if (none && !strcmp(none, "state"))
+		ret[0].state = CUBLAS_STATUS_NOT_SUPPORTED;
 	ret[0].workspaceSize = ((struct preference *)want)->workspace_bytes;
 	/* parts of a sum are added in the output's type where that is not forbidden */
 	ret[0].algo.data[0] =
