@@ -228,16 +228,16 @@ static size_t piece(const struct cvb_dev *d, size_t bytes, size_t i, size_t *ret
 int cvb_dev_fill(struct cvb_dev *d, struct cvb_gpu_buf *buf, size_t bytes, struct cvb_err *err)
 {
 	uint8_t *host = cvb_gpu_buf_host(buf);
-	uint8_t *scratch = cvb_gpu_buf_host(d->scratch);
 	size_t at, n;
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && (n = piece(d, bytes, i, &at)) > 0; i++) {
-		cvb_dev_pattern(d->seed, host ? host + at : scratch, at, n);
+		cvb_dev_pattern(d->seed, host ? host + at : cvb_gpu_buf_host(d->scratch), at, n);
 		if (!host)
 			r = cvb_dev_copy(d, buf, at, d->scratch, 0, n, err);
 	}
-	memset(scratch, 0, cvb_min(cvb_gpu_buf_bytes(d->scratch), d->sparse ? PAGE : CHUNK_BYTES));
+	memset(cvb_gpu_buf_host(d->scratch), 0,
+	       cvb_min(cvb_gpu_buf_bytes(d->scratch), d->sparse ? PAGE : CHUNK_BYTES));
 	return r;
 }
 
@@ -376,18 +376,18 @@ static int check_dense(struct cvb_dev *d, struct cvb_gpu_buf *buf, size_t bytes,
 		       struct cvb_err *err)
 {
 	const uint8_t *host = cvb_gpu_buf_host(buf);
-	uint8_t *scratch = cvb_gpu_buf_host(d->scratch);
 	size_t at, n;
 
 	for (size_t i = 0; (n = piece(d, bytes, i, &at)) > 0; i++) {
 		if (!host) {
-			memset(scratch, 0, n);
+			memset(cvb_gpu_buf_host(d->scratch), 0, n);
 			int r = cvb_dev_copy(d, d->scratch, 0, buf, at, n, err);
 
 			if (r < 0)
 				return r;
 		}
-		size_t wrong = cvb_dev_differs(d->seed, host ? host + at : scratch, at, n);
+		size_t wrong = cvb_dev_differs(
+			d->seed, host ? host + at : cvb_gpu_buf_host(d->scratch), at, n);
 
 		if (wrong < n)
 			return differs(what, at + wrong, err);

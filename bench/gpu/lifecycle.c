@@ -139,12 +139,13 @@ static int round_trip(struct lifecycle_state *s, struct cvb_gpu_stream *stream,
 	r = cvb_gpu_copy_async(stream, device, 0, host, 0, PATTERN_BYTES, err);
 	if (r == 0)
 		r = cvb_gpu_sync(stream, err);
-	memset(p, 0, PATTERN_BYTES);
+	memset(cvb_gpu_buf_host(host), 0, PATTERN_BYTES);
 	if (r == 0)
 		r = cvb_gpu_copy_async(stream, host, 0, device, 0, PATTERN_BYTES, err);
 	int synced = cvb_gpu_sync(stream, r < 0 ? NULL : err);
 
 	r = r < 0 ? r : synced;
+	p = cvb_gpu_buf_host(host);
 	if (r == 0 && cvb_dev_differs(s->seed, p, 0, PATTERN_BYTES) < PATTERN_BYTES)
 		r = cvb_err_set(err, -EBADMSG, "gpu.lifecycle %s: data came out different",
 				kind_words[s->kind]);

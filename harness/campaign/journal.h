@@ -15,7 +15,7 @@
  *                [{metric, unit, better, params}], iters […], options {…}, notes […], workers,
  *                emulated, deterministic, timer_ns, steady [a word for each series]|null,
  *                warmup_ns, clock {window_ns, error_ratio, uncertainty_ratio}, left_out
- *                [{params, reason}].  "untrusted" and
+ *                [{params, reason}], gpu {…} (cvb_gpu_describe)|null.  "untrusted" and
  *                "failed" may follow an "ok" of the same arm and bench in the same attempt: the
  *                last one counts for that attempt's samples
  *   sample       arm, bench, round (from 1), position (place in the round's order, from 1),
@@ -23,7 +23,8 @@
  *                the arm's own clock), values […] in the order of series (null: not finite),
  *                shortest_ns, steal_ratio|null, steal_ns, throttles|null, swiotlb {nslabs, used,
  *                used_hiwater, full (complaints of the kernel during the sample), max_sectors_kb,
- *                max_segment_size_bytes (of a disk benchmark's disk)}|null; each key where known
+ *                max_segment_size_bytes (of a disk benchmark's disk)}|null; gpu (of
+ *                cvb_gpu_health_json)|null; each key where known
  *   round        bench, round: every arm has been measured in it; the fsync point
  *   bench_end    bench: all its rounds are done in this attempt
  *   arm_end      arm, swiotlb {…}|null, reason|null: a non-null reason makes the arm's samples of

@@ -72,6 +72,7 @@ struct cvb_model_cell {
 			*/
 	bool emulated;
 	bool deterministic;
+	bool devtools; /* in some session its GPU was in devtools mode: nothing was confidential */
 	char *changed; /* in which session it ran with other threads or options than before; NULL */
 	json_t *options; /* borrowed nowhere: own references, of the latest session; NULL */
 	json_t *notes;
@@ -91,7 +92,7 @@ struct cvb_model_cell {
 enum cvb_disturbance {
 	CVB_UNDISTURBED,
 	CVB_DISTURBED_STEAL,	/* the host took more than CVB_STEAL_LIMIT_RATIO of the CPU time */
-	CVB_DISTURBED_THROTTLE, /* a thermal throttle counter moved */
+	CVB_DISTURBED_THROTTLE, /* a throttle counter moved, or the GPU was throttled */
 	CVB_DISTURBED_CLOCK,	/* its own clock and the host's do not agree how long it took */
 	CVB_DISTURBANCES,
 };

@@ -143,6 +143,7 @@ static void keep_meta(struct cvb_model_cell *cell, const struct cvb_slot_arm *a)
 {
 	cell->emulated = cell->emulated || a->emulated;
 	cell->deterministic = cell->deterministic || a->deterministic;
+	cell->devtools = cell->devtools || a->devtools;
 	if (a->outcome != CVB_MODEL_OK && a->outcome != CVB_MODEL_UNTRUSTED)
 		return;
 	json_decref(cell->options);

@@ -242,7 +242,11 @@ static int set_meta(struct cvb_model_reader *r, struct cvb_slot_arm *a)
 	const json_t *notes = json_object_get(r->line, "notes");
 	const json_t *iters = json_object_get(r->line, "iters");
 	const json_t *workers = json_object_get(r->line, "workers");
+	const json_t *cc = json_object_get(json_object_get(r->line, "gpu"), "cc");
+	const char *devtools = json_string_value(json_object_get(cc, "devtools"));
 	int e = cvb_model_get_bool(r, r->line, "emulated", &a->emulated);
+
+	a->devtools = devtools && !strcmp(devtools, "on");
 
 	if (e == 0)
 		e = cvb_model_get_bool(r, r->line, "deterministic", &a->deterministic);
@@ -417,7 +421,8 @@ static int read_row(const struct cvb_model_reader *r, struct cvb_slot_arm *a,
 		row->disturbed = CVB_UNDISTURBED; /* a virtual clock does not feel the host */
 	else if (clocks_disagree(duration_ns, host_ns))
 		row->disturbed = CVB_DISTURBED_CLOCK;
-	else if (throttles)
+	else if (throttles ||
+		 json_is_true(json_object_get(json_object_get(r->line, "gpu"), "throttled")))
 		row->disturbed = CVB_DISTURBED_THROTTLE;
 	else if (steal > CVB_STEAL_LIMIT_RATIO && steal_ns >= CVB_STEAL_LEAST_NS)
 		row->disturbed = CVB_DISTURBED_STEAL;

@@ -28,6 +28,7 @@ struct cvb_slot_arm {
 	char *reason;
 	bool emulated;
 	bool deterministic;
+	bool devtools; /* its GPU was in devtools mode */
 	json_t *options;
 	json_t *notes;
 	json_t *iters;

@@ -187,13 +187,13 @@ static int note_ready(struct cvb_live *l, struct cvb_arm_run *a, const struct cv
 	return cvb_session_note(
 		l->s, "bench",
 		json_pack("{s:s, s:s, s:s, s:n, s:O, s:O, s:O, s:O, s:i, s:b, s:b, s:I, s:O, s:I, "
-			  "s:O, s:O}",
+			  "s:O, s:O, s:O?}",
 			  "arm", a->arm->name, "bench", bench->name, "outcome", "ok", "reason",
 			  "series", m->series, "iters", m->iters, "options", m->options, "notes",
 			  m->notes, "workers", (int)m->workers, "emulated", m->emulated,
 			  "deterministic", m->deterministic, "timer_ns", (json_int_t)m->timer_ns,
 			  "steady", a->before.steady, "warmup_ns", (json_int_t)a->before.warmup_ns,
-			  "clock", a->before.clock, "left_out", m->left_out),
+			  "clock", a->before.clock, "left_out", m->left_out, "gpu", m->gpu),
 		err);
 }
 

@@ -14,6 +14,9 @@
 #include <sys/stat.h>
 
 const char *const cvb_side_kind_names[] = {"result", "results", "bundle", NULL};
+const char cvb_side_devtools[] =
+	"devtools: the GPU was in devtools mode, in which nothing on it is "
+	"confidential; its times show no parity";
 const char *const cvb_side_label_names[] = {"emulated", "deterministic", "tcg", NULL};
 
 /* --- containers --------------------------------------------------------------------------------

@@ -93,6 +93,9 @@ enum cvb_side_label {
 };
 extern const char *const cvb_side_label_names[]; /* "emulated", "deterministic", "tcg" */
 
+/* Why what a GPU in devtools mode did is CVB_SIDE_INVALID. */
+extern const char cvb_side_devtools[];
+
 struct cvb_side_bench {
 	char *name;
 	json_t *options;

@@ -211,6 +211,14 @@ static int read_options(struct reader *r, const json_t *row, struct cvb_side_ben
 	return 0;
 }
 
+static bool is_devtools(const json_t *row)
+{
+	const json_t *cc = json_object_get(json_object_get(row, "gpu"), "cc");
+	const char *devtools = json_string_value(json_object_get(cc, "devtools"));
+
+	return devtools && !strcmp(devtools, "on");
+}
+
 static int read_bench(struct reader *r, const json_t *row, struct cvb_side_arm *arm, bool tcg)
 {
 	const json_t *metrics = json_object_get(row, "metrics"), *m;
@@ -239,6 +247,8 @@ static int read_bench(struct reader *r, const json_t *row, struct cvb_side_arm *
 	e = read_outcome(r, row, b, &ok);
 	if (e < 0 || !ok)
 		return e;
+	if (is_devtools(row))
+		cvb_side_spoil(b, CVB_SIDE_INVALID, "%s: %s", r->file, cvb_side_devtools);
 	b->sessions++;
 	for (size_t l = 0; l < CVB_SIDE_LABELS; l++)
 		b->labelled[l] += label[l];

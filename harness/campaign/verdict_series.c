@@ -91,12 +91,12 @@ static bool unsteady(const struct cvb_model_points *p)
 	return 2 * p->sessions_unsteady > p->sessions;
 }
 
-/* "the host took CPU time in 3, a CPU was throttled in 1" */
+/* "the host took CPU time in 3, a CPU or the GPU was throttled in 1" */
 static const char *voided_text(const struct cvb_matched *pairs, char *buf, size_t buf_bytes)
 {
 	static const char *const what[CVB_DISTURBANCES] = {
 		[CVB_DISTURBED_STEAL] = "the host took CPU time in",
-		[CVB_DISTURBED_THROTTLE] = "a CPU was throttled in",
+		[CVB_DISTURBED_THROTTLE] = "a CPU or the GPU was throttled in",
 		[CVB_DISTURBED_CLOCK] = "clocks disagree on the length of"};
 	size_t used = 0;
 

@@ -68,6 +68,12 @@ int cvb_verdict_side_trusted(const struct cvb_model *m, const char *name, int be
 		return cvb_verdict_decide(j, CVB_VERDICT_INVALID,
 					  "%s on arm %s did not do the same in all sessions: %s",
 					  b->name, name, cell->changed);
+	if (cell->devtools)
+		return cvb_verdict_decide(
+			j, CVB_VERDICT_INVALID,
+			"devtools: the GPU of arm %s was in devtools mode, in which "
+			"nothing on it is confidential; its times show no parity",
+			name);
 	if (cell->deterministic)
 		return 1; /* nothing that the host does, or its clocks, is in computed times */
 	if (cell->steal_ratio > CVB_STEAL_LIMIT_RATIO)

@@ -182,21 +182,58 @@ static int apply_set(struct job *job, const char *setting, struct cvb_err *err)
 /* --- one benchmark ------------------------------------------------------------------------------
  */
 
-static void add_result(struct job *job, size_t i, const struct cvb_remote *remote,
-		       const char *outcome, const char *reason, json_t *metrics)
+/* The GPU's state around each sample, one entry a sample; NULL where nothing is known of any. */
+static json_t *gpu_samples(const json_t *rows)
 {
+	json_t *list = json_array(), *row;
+	bool known = false;
+	size_t i;
+
+	json_array_foreach (rows, i, row) {
+		json_t *g = json_object_get(row, "gpu");
+
+		known |= json_is_object(g);
+		json_array_append(list, g);
+	}
+	if (known)
+		return list;
+	json_decref(list);
+	return NULL;
+}
+
+/* A reader of the numbers alone must not miss it.  The notes with it, new reference. */
+static json_t *notes_with_throttled(const json_t *notes, const json_t *gpu)
+{
+	json_t *all = notes ? json_copy((json_t *)(uintptr_t)notes) : NULL;
+	size_t n = json_array_size(gpu), throttled = 0;
+
+	for (size_t i = 0; i < n; i++)
+		throttled += json_is_true(json_object_get(json_array_get(gpu, i), "throttled"));
+	if (all && throttled)
+		json_array_append_new(
+			all, json_sprintf("%zu of %zu samples were taken while the GPU was "
+					  "throttled (gpu_samples tells which): they are too slow",
+					  throttled, n));
+	return all;
+}
+
+static void add_result(struct job *job, size_t i, const struct cvb_remote *remote,
+		       const char *outcome, const char *reason, json_t *metrics, const json_t *rows)
+{
+	_cleanup_json_ json_t *gpu = gpu_samples(rows);
+	_cleanup_json_ json_t *notes = notes_with_throttled(remote ? remote->notes : NULL, gpu);
 	/* not set up: what was asked for is all there is to tell */
 	json_t *options = remote ? remote->options : job->options[i];
 	bool emulated = remote ? remote->emulated
 			       : job->bench[i]->flags & CVB_BENCH_NEEDS_GPU && job->arm.gpu &&
 					 !strncmp(job->arm.gpu, "emu", 3);
 	json_t *row = json_pack(
-		"{s:s, s:O*, s:s, s:s?, s:b, s:b, s:o, s:O*, s:O*, s:O*, s:O*}", "name",
+		"{s:s, s:O*, s:s, s:s?, s:b, s:b, s:o, s:O*, s:O*, s:O*, s:O*, s:O*}", "name",
 		job->bench[i]->name, "options", options, "outcome", outcome, "reason", reason,
 		"emulated", emulated, "deterministic", remote && remote->deterministic, "metrics",
-		metrics, "notes", remote ? remote->notes : NULL, "iterations",
-		remote ? remote->iters : NULL, "left_out", remote ? remote->left_out : NULL, "gpu",
-		remote ? remote->gpu : NULL);
+		metrics, "notes", notes, "iterations", remote ? remote->iters : NULL, "left_out",
+		remote ? remote->left_out : NULL, "gpu", remote ? remote->gpu : NULL, "gpu_samples",
+		gpu);
 
 	json_array_append_new(job->results, row);
 }
@@ -352,16 +389,17 @@ static int run_one(struct job *job, size_t i, struct cvb_err *err)
 		job->any_untrusted |= untrusted;
 		job->any_ok |= !untrusted;
 		add_result(job, i, &remote, untrusted ? "untrusted" : "ok", untrusted ? text : NULL,
-			   metrics);
+			   metrics, rows);
 		r = 0;
 	} else if (is_unsupported(r)) {
-		add_result(job, i, set_up ? &remote : NULL, "unsupported", text, json_array());
+		add_result(job, i, set_up ? &remote : NULL, "unsupported", text, json_array(),
+			   rows);
 		r = 0;
 	} else if (cvb_client_lost(r) || r == -EINVAL) {
 		*err = why;
 	} else {
 		job->any_failed = true;
-		add_result(job, i, set_up ? &remote : NULL, "failed", text, json_array());
+		add_result(job, i, set_up ? &remote : NULL, "failed", text, json_array(), rows);
 		r = 0;
 	}
 	if (set_up && r == 0)

@@ -24,7 +24,7 @@
 #include <pthread.h>
 #include <sys/queue.h>
 
-#define CVB_GPU_BACKEND_ABI 2
+#define CVB_GPU_BACKEND_ABI 3
 
 struct cvb_gpu_event {
 	struct cvb_gpu *gpu;
@@ -130,6 +130,8 @@ struct cvb_gpu_backend {
 	void (*close)(struct cvb_gpu *gpu);					 /* required */
 	int (*describe)(const struct cvb_gpu *gpu, json_t *into); /* adds keys; may be NULL */
 	int (*cc_state)(struct cvb_gpu *gpu, struct cvb_gpu_cc *ret, struct cvb_err *err);
+	/* fill what it knows; the rest is -1 before.  NULL: it knows nothing */
+	void (*health)(struct cvb_gpu *gpu, struct cvb_gpu_health *ret);
 
 	/* also called for the primary context, right after open and right before close */
 	int (*context_new)(struct cvb_gpu_context *context, struct cvb_err *err);
@@ -146,6 +148,8 @@ struct cvb_gpu_backend {
 
 	int (*alloc)(struct cvb_gpu_buf *buf, struct cvb_err *err);
 	void (*free)(struct cvb_gpu_buf *buf);
+	/* the host is about to use the buffer's memory, if it has any; NULL: nothing to do */
+	void (*host_touch)(const struct cvb_gpu_buf *buf);
 
 	int (*stream_new)(struct cvb_gpu_stream *stream, struct cvb_err *err);
 	void (*stream_free)(struct cvb_gpu_stream *stream);

@@ -91,20 +91,24 @@ static int read_facts(struct cuda_device *d, struct cvb_err *err)
 	return r;
 }
 
-/* Does another device reach this one's memory? */
+/* Is there another device that reaches this one's memory, and is reached? */
 static int find_peer(const struct cuda_device *d, int *ret_can, struct cvb_err *err)
 {
 	int n = 0, r = CU(err, device_count, &n);
 
 	*ret_can = 0;
 	for (int i = 0; r == 0 && i < n && !*ret_can; i++) {
+		int there = 0, back = 0;
 		CUdevice other;
 
 		if (i == d->ordinal)
 			continue;
 		r = CU(err, device_get, &other, i);
 		if (r == 0)
-			r = CU(err, peer_can, ret_can, d->dev, other);
+			r = CU(err, peer_can, &there, d->dev, other);
+		if (r == 0)
+			r = CU(err, peer_can, &back, other, d->dev);
+		*ret_can = there && back;
 	}
 	return r;
 }
@@ -113,9 +117,8 @@ static void fill_caps(const struct cuda_device *d, enum cvb_gpu_tri cc, bool has
 		      struct cvb_gpu_caps *caps)
 {
 	*caps = (struct cvb_gpu_caps){
-		/* processes of their own: not by this backend */
 		.flags = CVB_GPU_CAP_EVENTS | CVB_GPU_CAP_PINNED | CVB_GPU_CAP_GRAPHS |
-			 CVB_GPU_CAP_CONTEXTS,
+			 CVB_GPU_CAP_CONTEXTS | CVB_GPU_CAP_PROCESSES,
 		.gemm_types = cuda_gemm_types(d->major, d->minor),
 		.host_register = tri(d, CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED),
 		.gpudirect_rdma = tri(d, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED),
@@ -135,17 +138,43 @@ static void fill_caps(const struct cuda_device *d, enum cvb_gpu_tri cc, bool has
 		caps->flags |= CVB_GPU_CAP_PEER;
 }
 
+/* This process serves a context of another one, which knows these already. */
+static struct {
+	bool is;
+	int numa_node;
+} child;
+
+void cuda_child_node(int numa_node)
+{
+	child.is = true;
+	child.numa_node = numa_node;
+}
+
+static void ask_nvml(struct cuda_device *d, struct cvb_gpu_cc *ret)
+{
+	*ret = (struct cvb_gpu_cc){0};
+	if (child.is)
+		return;
+	cuda_nvml_open(&d->nvml, d->bus_id);
+	cuda_nvml_cc(&d->nvml, ret);
+	if (ret->devtools == CVB_GPU_ON)
+		cvb_warn("GPU %d is in devtools mode: nothing on it is confidential, and its times "
+			 "show no parity",
+			 d->ordinal);
+}
+
 int cuda_device_new(struct cvb_gpu *gpu, int ordinal, struct cvb_err *err)
 {
 	struct cuda_device *d = calloc(1, sizeof(*d));
 	struct cvb_gpu_cc cc;
-	int has_peer, r;
+	int has_peer = 0, r;
 
 	if (!d)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	d->ordinal = ordinal;
+	d->shared_fd = -1;
 	r = read_facts(d, err);
-	if (r == 0)
+	if (r == 0 && !child.is)
 		r = find_peer(d, &has_peer, err);
 	if (r < 0) {
 		free(d);
@@ -154,14 +183,9 @@ int cuda_device_new(struct cvb_gpu *gpu, int ordinal, struct cvb_err *err)
 	d->sms = cvb_max(attribute(d, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT), 1);
 	d->major = attribute(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
 	d->minor = attribute(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
-	d->numa_node = node_of(d->bus_id);
-	cuda_nvml_open(&d->nvml, d->bus_id);
-	cuda_nvml_cc(&d->nvml, &cc);
-	d->cc_on = cc.feature == CVB_GPU_ON;
-	if (cc.devtools == CVB_GPU_ON)
-		cvb_warn("GPU %d is in devtools mode: nothing on it is confidential, and its times "
-			 "show no parity",
-			 ordinal);
+	d->concurrent_managed = attribute(d, CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS) != 0;
+	d->numa_node = child.is ? child.numa_node : node_of(d->bus_id);
+	ask_nvml(d, &cc);
 	gpu->priv = d;
 	gpu->clock = &cvb_clock_host;
 	gpu->emulated = false;
@@ -190,6 +214,11 @@ static int cuda_cc_state(struct cvb_gpu *gpu, struct cvb_gpu_cc *ret, struct cvb
 	(void)err;
 	cuda_nvml_cc(&cuda_device_of(gpu)->nvml, ret);
 	return 0;
+}
+
+static void cuda_health(struct cvb_gpu *gpu, struct cvb_gpu_health *ret)
+{
+	cuda_nvml_health(&cuda_device_of(gpu)->nvml, ret);
 }
 
 /* ---- description ---- */
@@ -235,14 +264,15 @@ static int cuda_describe(const struct cvb_gpu *gpu, json_t *into)
 {
 	const struct cuda_device *d = cuda_device_of(gpu);
 	enum cvb_gpu_tri trusted = gpu->caps.trusted_events;
+	size_t blas = cuda_blas_version();
 	int version = 0, r;
 
 	cvb_ignore((int)cuda.driver_version(&version));
 	r = json_object_set_new(into, "sku", json_string(d->name));
 	r |= json_object_set_new(into, "device", describe_device(d));
 	r |= json_object_set_new(into, "libraries",
-				 json_pack("{s:i,s:I}", "cuda_driver", version, "cublaslt",
-					   (json_int_t)cuda_blas_version()));
+				 json_pack("{s:i,s:o*}", "cuda_driver", version, "cublaslt",
+					   blas ? json_integer((json_int_t)blas) : NULL));
 	/* how times come about; nothing of it waits for a word that the host writes */
 	r |= json_object_set_new(into, "timing",
 				 json_pack("{s:s,s:s,s:s}", "reported", "host clock", "events",
@@ -287,12 +317,14 @@ static const struct cvb_gpu_backend cuda_backend = {
 #if CVB_CUDA
 	.describe = cuda_describe,
 	.cc_state = cuda_cc_state,
+	.health = cuda_health,
 	.context_new = cuda_context_new,
 	.context_free = cuda_context_free,
 	.peer_open = cuda_peer_open,
 	.peer_copy_async = cuda_peer_copy_async,
 	.alloc = cuda_alloc,
 	.free = cuda_free,
+	.host_touch = cuda_host_touch,
 	.stream_new = cuda_stream_new,
 	.stream_free = cuda_stream_free,
 	.copy_async = cuda_copy_async,

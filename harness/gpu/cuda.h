@@ -7,6 +7,7 @@
  *   cuda_event.c   events                       cuda_kernel.c kernels (cuda_kernels.cu)
  *   cuda_gemm.c    products by cuBLASLt         cuda_graph.c  graphs
  *   cuda_nvml.c    what NVML says
+ *   cuda_proc.c    contexts with a process of their own, cuda_child.c its other side
  *
  * Nothing links CUDA.  libcuda.so.1, libnvidia-ml.so.1 and cuBLASLt are loaded when first used and
  * stay, so that one binary runs where they are and where they are not.  The driver's interface is
@@ -57,6 +58,8 @@
 	X(mem_free, cuMemFree_v2, PFN_cuMemFree_v3020)                                             \
 	X(host_alloc, cuMemHostAlloc, PFN_cuMemHostAlloc_v2020)                                    \
 	X(host_free, cuMemFreeHost, PFN_cuMemFreeHost_v2000)                                       \
+	X(host_register, cuMemHostRegister_v2, PFN_cuMemHostRegister_v6050)                        \
+	X(host_unregister, cuMemHostUnregister, PFN_cuMemHostUnregister_v4000)                     \
 	X(managed_alloc, cuMemAllocManaged, PFN_cuMemAllocManaged_v6000)                           \
 	X(copy, cuMemcpyAsync, PFN_cuMemcpyAsync_v4000)                                            \
 	X(copy_2d, cuMemcpy2DAsync_v2, PFN_cuMemcpy2DAsync_v3020)                                  \
@@ -112,8 +115,9 @@ struct cuda_device {
 	char name[128], bus_id[32];
 	size_t memory_bytes;
 	int sms, major, minor;
-	int numa_node; /* of the host memory nearest to it; -1: unknown */
-	bool cc_on;    /* as NVML said when the device was opened */
+	bool concurrent_managed; /* host and device may use managed memory at the same time */
+	int numa_node;		 /* of the host memory nearest to it; -1: unknown */
+	int shared_fd; /* the next host memory is this file's, which another process maps too; -1 */
 	struct cuda_nvml nvml;
 };
 
@@ -131,7 +135,10 @@ enum cuda_function {
 	CUDA_FUNCTIONS,
 };
 
+struct cuda_child;
+
 struct cuda_context {
+	struct cuda_child *child; /* it has a process of its own, and nothing of the below; NULL */
 	CUcontext ctx;
 	CUmodule module; /* NULL: no kernels */
 	CUfunction function[CUDA_FUNCTIONS];
@@ -142,6 +149,8 @@ struct cuda_context {
 struct cuda_buf {
 	CUdeviceptr ptr;    /* the host address of host memory */
 	struct cvb_mem mem; /* PAGEABLE */
+	bool shared;	    /* host memory of a file that another process maps too */
+	void *view;	    /* the file's memory where that is not the buffer's own; NULL */
 };
 
 /* Device memory that grows. */
@@ -178,6 +187,15 @@ CVB_MUST_CHECK int cuda_use(const struct cuda_context *c, struct cvb_err *err);
 /* Fill the device that an open hook is to fill.  On failure nothing is left. */
 CVB_MUST_CHECK int cuda_device_new(struct cvb_gpu *gpu, int ordinal, struct cvb_err *err);
 
+/* Memory of the calling thread comes from near the device until it is put back. */
+struct cuda_near {
+	bool set;
+	int mode;
+	unsigned long nodes[16];
+};
+void cuda_near_set(struct cuda_near *n, int numa_node);
+void cuda_near_restore(const struct cuda_near *n);
+
 /* hooks */
 int cuda_context_new(struct cvb_gpu_context *context, struct cvb_err *err);
 void cuda_context_free(struct cvb_gpu_context *context);
@@ -186,6 +204,7 @@ int cuda_peer_copy_async(struct cvb_gpu_stream *stream, const struct cvb_gpu_cop
 			 struct cvb_err *err);
 int cuda_alloc(struct cvb_gpu_buf *buf, struct cvb_err *err);
 void cuda_free(struct cvb_gpu_buf *buf);
+void cuda_host_touch(const struct cvb_gpu_buf *buf);
 int cuda_managed_touch(struct cvb_gpu_buf *buf, size_t offset_bytes, size_t bytes,
 		       struct cvb_err *err);
 int cuda_stream_new(struct cvb_gpu_stream *stream, struct cvb_err *err);
@@ -213,6 +232,30 @@ int cuda_event_sync(struct cvb_gpu_event *event, struct cvb_err *err);
 int cuda_event_elapsed_ns(const struct cvb_gpu_event *from, const struct cvb_gpu_event *to,
 			  int64_t *ret_ns, struct cvb_err *err);
 
+/* ---- contexts with a process of their own: hooks for them, and what they have ---- */
+
+/* Has a context a process of its own?  Streams and buffers of it are then for these only. */
+static inline bool cuda_is_proc(const struct cvb_gpu_context *context)
+{
+	return ((const struct cuda_context *)context->priv)->child != NULL;
+}
+
+int cuda_proc_new(struct cvb_gpu_context *context, struct cvb_err *err);
+void cuda_proc_free(struct cvb_gpu_context *context);
+int cuda_proc_alloc(struct cvb_gpu_buf *buf, struct cvb_err *err);
+void cuda_proc_buf_free(struct cvb_gpu_buf *buf);
+void cuda_proc_host_touch(const struct cvb_gpu_buf *buf);
+int cuda_proc_stream_new(struct cvb_gpu_stream *stream, struct cvb_err *err);
+void cuda_proc_stream_free(struct cvb_gpu_stream *stream);
+/* Copies (not peers'), sets, launches, products: their errors come with the next sync. */
+int cuda_proc_work(const struct cvb_gpu_stream *stream, const struct cvb_gpu_op *op,
+		   struct cvb_err *err);
+int cuda_proc_sync(const struct cvb_gpu_stream *stream, struct cvb_err *err);
+/* -EOPNOTSUPP: what such a context does not do (events, graphs, peers). */
+int cuda_proc_cannot(const char *what, struct cvb_err *err);
+/* This process is one: NVML and the topology are the other's to ask. */
+void cuda_child_node(int numa_node);
+
 /* ---- between the files ---- */
 
 /* A stream without a handle of its own (a graph's); freed by cuda_stream_done. */
@@ -223,6 +266,10 @@ CVB_MUST_CHECK int cuda_stream_copy(struct cuda_stream *s, const struct cvb_gpu_
 				    struct cvb_err *err);
 CVB_MUST_CHECK int cuda_stream_set(struct cuda_stream *s, CUdeviceptr dst, int value, size_t bytes,
 				   struct cvb_err *err);
+
+/* What `from` does reaches the memory of `to`; it may already. */
+CVB_MUST_CHECK int cuda_peer_enable(const struct cuda_context *from, const struct cuda_context *to,
+				    struct cvb_err *err);
 
 /* Events that lie in a context which is about to go: their driver side is freed. */
 void cuda_events_leave(struct cvb_gpu *gpu, const struct cuda_context *c);

@@ -102,6 +102,9 @@ int cuda_event_record(struct cvb_gpu_event *event, struct cvb_gpu_stream *stream
 		      struct cvb_err *err)
 {
 	struct cuda_event *e = event->priv;
+
+	if (cuda_is_proc(stream->context))
+		return cuda_proc_cannot("event_record", err);
 	int r = cuda_use(((const struct cuda_stream *)stream->priv)->context, err);
 
 	if (r < 0)
@@ -114,6 +117,8 @@ int cuda_event_record(struct cvb_gpu_event *event, struct cvb_gpu_stream *stream
 
 int cuda_event_wait(struct cvb_gpu_stream *stream, struct cvb_gpu_event *event, struct cvb_err *err)
 {
+	if (cuda_is_proc(stream->context))
+		return cuda_proc_cannot("event_wait", err);
 	const struct cuda_stream *s = stream->priv;
 	struct cuda_event *e = event->priv;
 	int r = cuda_use(s->context, err);

@@ -200,21 +200,33 @@ static int plan_layouts(struct cuda_plan *p, struct cvb_err *err)
 	return r;
 }
 
-static int plan_search(struct cuda_plan *p, const struct cuda_context *c, struct cvb_err *err)
+/* Parts of a sum that is split are added as exactly as the sum: not in the narrower output type. */
+static int plan_preference(cublasLtMatmulPreference_t want, struct cvb_err *err)
 {
 	const size_t workspace = WORKSPACE_BYTES;
+	const uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+	int r = BLAS(err, cublasLtMatmulPreferenceSetAttribute, want,
+		     CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof(workspace));
+
+	return r < 0 ? r
+		     : BLAS(err, cublasLtMatmulPreferenceSetAttribute, want,
+			    CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof(schemes));
+}
+
+static int plan_search(struct cuda_plan *p, const struct cuda_context *c, struct cvb_err *err)
+{
 	cublasLtMatmulPreference_t want = NULL;
 	int found = 0, r = BLAS(err, cublasLtMatmulPreferenceCreate, &want);
 
 	if (r == 0)
-		r = BLAS(err, cublasLtMatmulPreferenceSetAttribute, want,
-			 CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof(workspace));
+		r = plan_preference(want, err);
 	if (r == 0)
 		r = BLAS(err, cublasLtMatmulAlgoGetHeuristic, c->blas, p->desc, p->a, p->b, p->c,
 			 p->d, want, 1, &p->best, &found);
 	if (want)
 		cvb_ignore((int)blas.cublasLtMatmulPreferenceDestroy(want));
-	if (r == 0 && !found)
+	/* of a result that is none only the state is valid */
+	if (r == 0 && (!found || p->best.state != CUBLAS_STATUS_SUCCESS))
 		r = cvb_err_set(err, -EOPNOTSUPP,
 				"cublasLtMatmulAlgoGetHeuristic: cuBLASLt %zu has no algorithm for "
 				"%s %u x %u x %u on this GPU",
@@ -452,6 +464,10 @@ int cuda_stream_gemm(struct cuda_stream *s, const struct cvb_gpu_gemm *g, struct
 int cuda_gemm_async(struct cvb_gpu_stream *stream, const struct cvb_gpu_gemm *gemm,
 		    struct cvb_err *err)
 {
+	const struct cvb_gpu_op op = {.kind = CVB_GPU_OP_GEMM, .gemm = *gemm};
+
+	if (cuda_is_proc(stream->context))
+		return cuda_proc_work(stream, &op, err);
 	struct cuda_stream *s = stream->priv;
 	int r = cuda_use(s->context, err);
 

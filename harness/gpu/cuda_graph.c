@@ -72,6 +72,10 @@ int cuda_graph_new(struct cvb_gpu_graph *graph, struct cvb_err *err)
 
 	if (!g)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
+	if (cuda_is_proc(graph->context)) {
+		free(g);
+		return cuda_proc_cannot("graphs", err);
+	}
 	r = cuda_stream_init(&g->stream, graph->gpu, graph->context->priv, err);
 	if (r < 0) {
 		free(g);

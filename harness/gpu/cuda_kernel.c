@@ -114,6 +114,10 @@ int cuda_stream_launch(struct cuda_stream *s, const struct cvb_gpu_launch *l, st
 int cuda_launch_async(struct cvb_gpu_stream *stream, const struct cvb_gpu_launch *launch,
 		      struct cvb_err *err)
 {
+	const struct cvb_gpu_op op = {.kind = CVB_GPU_OP_LAUNCH, .launch = *launch};
+
+	if (cuda_is_proc(stream->context))
+		return cuda_proc_work(stream, &op, err);
 	struct cuda_stream *s = stream->priv;
 	int r = cuda_use(s->context, err);
 

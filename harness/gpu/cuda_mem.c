@@ -9,14 +9,15 @@
 #include <errno.h>
 #include <numaif.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define PAGE_BYTES ((size_t)4096)
 
 /* ---- contexts ---- */
 
 /* A device and its peer see each other's memory; asked for again it is there already. */
-static int enable_peer(const struct cuda_context *from, const struct cuda_context *to,
-		       struct cvb_err *err)
+int cuda_peer_enable(const struct cuda_context *from, const struct cuda_context *to,
+		     struct cvb_err *err)
 {
 	int r = cuda_use(from, err);
 	CUresult code = r < 0 ? CUDA_SUCCESS : cuda.peer_enable(to->ctx, 0);
@@ -33,8 +34,8 @@ static int join_peer(const struct cvb_gpu_context *context, struct cvb_err *err)
 
 	if (!context->primary || !other)
 		return 0;
-	r = enable_peer(context->priv, other->primary.priv, err);
-	return r < 0 ? r : enable_peer(other->primary.priv, context->priv, err);
+	r = cuda_peer_enable(context->priv, other->primary.priv, err);
+	return r < 0 ? r : cuda_peer_enable(other->primary.priv, context->priv, err);
 }
 
 static void ctx_free(const struct cvb_gpu_context *context, CUcontext ctx)
@@ -45,7 +46,7 @@ static void ctx_free(const struct cvb_gpu_context *context, CUcontext ctx)
 		CU_DROP(ctx_destroy, ctx);
 }
 
-int cuda_context_new(struct cvb_gpu_context *context, struct cvb_err *err)
+static int own_context_new(struct cvb_gpu_context *context, struct cvb_err *err)
 {
 	struct cuda_device *d = cuda_device_of(context->gpu);
 	struct cuda_context *c = calloc(1, sizeof(*c));
@@ -71,8 +72,19 @@ int cuda_context_new(struct cvb_gpu_context *context, struct cvb_err *err)
 	return r;
 }
 
+int cuda_context_new(struct cvb_gpu_context *context, struct cvb_err *err)
+{
+	return context->kind == CVB_GPU_CONTEXT_PROCESS && !context->primary
+		       ? cuda_proc_new(context, err)
+		       : own_context_new(context, err);
+}
+
 void cuda_context_free(struct cvb_gpu_context *context)
 {
+	if (cuda_is_proc(context)) {
+		cuda_proc_free(context);
+		return;
+	}
 	struct cuda_context *c = CVB_TAKE(context->priv);
 
 	if (cuda_use(c, /* err= */ NULL) == 0) {
@@ -88,27 +100,87 @@ void cuda_context_free(struct cvb_gpu_context *context)
 
 /* ---- buffers ---- */
 
-/*
- * Pages come from where the calling thread's policy says.  The thread prefers the device's node
- * while the driver allocates, and then what it did before.
- */
+/* Pages come from where the calling thread's policy says. */
+void cuda_near_set(struct cuda_near *n, int numa_node)
+{
+	const unsigned long bits = 8 * sizeof(n->nodes), word = 8 * sizeof(n->nodes[0]);
+	unsigned long near[CVB_ARRAY_LEN(n->nodes)] = {0};
+
+	*n = (struct cuda_near){0};
+	if (numa_node < 0 || (unsigned long)numa_node >= bits ||
+	    get_mempolicy(&n->mode, n->nodes, bits, NULL, 0) < 0)
+		return;
+	near[(unsigned long)numa_node / word] |= 1UL << ((unsigned long)numa_node % word);
+	n->set = set_mempolicy(MPOL_PREFERRED, near, bits) == 0;
+}
+
+void cuda_near_restore(const struct cuda_near *n)
+{
+	if (n->set && set_mempolicy(n->mode, n->nodes, 8 * sizeof(n->nodes)) < 0)
+		cvb_debug("gpu", "set_mempolicy: %s, ignored", strerror(errno));
+}
+
 static int alloc_pinned(const struct cuda_device *d, void **ret, size_t bytes, struct cvb_err *err)
 {
-	unsigned long nodes[16] = {0}, near[16] = {0};
-	const unsigned long bits = 8 * sizeof(nodes), word = 8 * sizeof(nodes[0]);
-	int mode, r;
-	bool placed = d->numa_node >= 0 && (unsigned long)d->numa_node < bits &&
-		      get_mempolicy(&mode, nodes, bits, NULL, 0) == 0;
+	struct cuda_near near;
+	int r;
 
-	if (placed) {
-		near[(unsigned long)d->numa_node / word] |= 1UL
-							    << ((unsigned long)d->numa_node % word);
-		placed = set_mempolicy(MPOL_PREFERRED, near, bits) == 0;
-	}
+	cuda_near_set(&near, d->numa_node);
 	r = CU(err, host_alloc, ret, bytes, CU_MEMHOSTALLOC_PORTABLE);
-	if (placed && set_mempolicy(mode, nodes, bits) < 0)
-		cvb_debug("gpu", "set_mempolicy: %s, ignored", strerror(errno));
+	cuda_near_restore(&near);
 	return r;
+}
+
+/*
+ * Pin the memory of a file.  A confidential GPU's driver registers no memory that is there already:
+ * the buffer then is memory of the driver's own, and the file a view that is copied to and from it
+ * (cuda_view_copy) when the other process uses it.
+ */
+static int pin_shared(const struct cuda_device *d, struct cvb_gpu_buf *buf, struct cuda_buf *b,
+		      void *p, struct cvb_err *err)
+{
+	int can = 0, r;
+
+	if (cuda.device_attribute(&can, CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED, d->dev) !=
+		    CUDA_SUCCESS ||
+	    can) {
+		r = CU(err, host_register, p, buf->bytes, CU_MEMHOSTREGISTER_PORTABLE);
+		buf->host = p;
+		return r;
+	}
+	r = alloc_pinned(d, &buf->host, buf->bytes, err);
+	b->view = p;
+	return r;
+}
+
+/* Memory of a file that another process maps too. */
+static int alloc_shared(const struct cuda_device *d, struct cvb_gpu_buf *buf, struct cuda_buf *b,
+			struct cvb_err *err)
+{
+	struct cuda_near near;
+	void *p;
+	int r = 0;
+
+	cuda_near_set(&near, d->numa_node);
+	p = mmap(NULL, buf->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, d->shared_fd,
+		 0);
+	cuda_near_restore(&near);
+	if (p == MAP_FAILED)
+		return cvb_err_set(err, -errno, "cannot map %zu shared bytes: %s", buf->bytes,
+				   strerror(errno));
+	b->shared = true;
+	if (buf->kind == CVB_GPU_HOST_PINNED)
+		r = pin_shared(d, buf, b, p, err);
+	else
+		buf->host = p;
+	if (r < 0)
+		munmap(p, buf->bytes);
+	return r;
+}
+
+static bool is_host(enum cvb_gpu_mem kind)
+{
+	return kind == CVB_GPU_HOST_PINNED || kind == CVB_GPU_HOST_PAGEABLE;
 }
 
 static int alloc_kind(struct cvb_gpu_buf *buf, struct cuda_buf *b, struct cvb_err *err)
@@ -116,6 +188,11 @@ static int alloc_kind(struct cvb_gpu_buf *buf, struct cuda_buf *b, struct cvb_er
 	const struct cuda_device *d = cuda_device_of(buf->gpu);
 	int r;
 
+	if (d->shared_fd >= 0 && is_host(buf->kind)) {
+		r = alloc_shared(d, buf, b, err);
+		b->ptr = (CUdeviceptr)(uintptr_t)buf->host;
+		return r;
+	}
 	switch (buf->kind) {
 	case CVB_GPU_DEVICE:
 		return CU(err, mem_alloc, &b->ptr, buf->bytes);
@@ -137,6 +214,8 @@ static int alloc_kind(struct cvb_gpu_buf *buf, struct cuda_buf *b, struct cvb_er
 
 int cuda_alloc(struct cvb_gpu_buf *buf, struct cvb_err *err)
 {
+	if (cuda_is_proc(buf->context))
+		return cuda_proc_alloc(buf, err);
 	struct cuda_buf *b = calloc(1, sizeof(*b));
 	int r;
 
@@ -169,17 +248,24 @@ static void wait_users(const struct cvb_gpu_buf *buf)
 		wait_context(peer->primary.priv);
 		pthread_mutex_lock(&peer->lock);
 		LIST_FOREACH(c, &peer->contexts, link)
-		wait_context(c->priv);
+		if (c->priv && !cuda_is_proc(c))
+			wait_context(c->priv);
 		pthread_mutex_unlock(&peer->lock);
 	}
 	wait_context(buf->context->priv);
 }
 
-void cuda_free(struct cvb_gpu_buf *buf)
+static void free_shared(const struct cvb_gpu_buf *buf, const struct cuda_buf *b)
 {
-	struct cuda_buf *b = buf->priv;
+	if (b->view)
+		CU_DROP(host_free, buf->host);
+	else if (buf->kind == CVB_GPU_HOST_PINNED)
+		CU_DROP(host_unregister, buf->host);
+	munmap(b->view ? b->view : buf->host, buf->bytes);
+}
 
-	wait_users(buf);
+static void free_kind(const struct cvb_gpu_buf *buf, struct cuda_buf *b)
+{
 	switch (buf->kind) {
 	case CVB_GPU_DEVICE:
 	case CVB_GPU_MANAGED:
@@ -192,17 +278,58 @@ void cuda_free(struct cvb_gpu_buf *buf)
 		cvb_mem_unmap(&b->mem);
 		break;
 	}
+}
+
+void cuda_free(struct cvb_gpu_buf *buf)
+{
+	struct cuda_buf *b = buf->priv;
+
+	if (cuda_is_proc(buf->context)) {
+		cuda_proc_buf_free(buf);
+		return;
+	}
+	wait_users(buf);
+	if (b->shared)
+		free_shared(buf, b);
+	else
+		free_kind(buf, b);
 	free(b);
+}
+
+void cuda_host_touch(const struct cvb_gpu_buf *buf)
+{
+	if (buf->host && cuda_is_proc(buf->context))
+		cuda_proc_host_touch(buf);
+}
+
+/*
+ * Where host and device may not use managed memory at the same time, the host may use none while
+ * any kernel of the process runs; else only what the buffer's own context does counts.
+ */
+static int wait_managed(const struct cvb_gpu_buf *buf, struct cvb_err *err)
+{
+	struct cvb_gpu *gpu = buf->gpu;
+	struct cvb_gpu_context *c;
+	int r;
+
+	if (!cuda_device_of(gpu)->concurrent_managed) {
+		wait_context(gpu->primary.priv);
+		pthread_mutex_lock(&gpu->lock);
+		LIST_FOREACH(c, &gpu->contexts, link)
+		if (c->priv && !cuda_is_proc(c))
+			wait_context(c->priv);
+		pthread_mutex_unlock(&gpu->lock);
+	}
+	r = cuda_use(buf->context->priv, err);
+	return r < 0 ? r : CU(err, ctx_sync);
 }
 
 int cuda_managed_touch(struct cvb_gpu_buf *buf, size_t offset_bytes, size_t bytes,
 		       struct cvb_err *err)
 {
 	volatile uint8_t *p = buf->host;
-	int r = cuda_use(buf->context->priv, err);
+	int r = wait_managed(buf, err);
 
-	if (r == 0)
-		r = CU(err, ctx_sync);
 	/* a write, which moves the page also where the driver lets both sides read one */
 	for (size_t at = offset_bytes; r == 0 && at < offset_bytes + bytes;
 	     at += PAGE_BYTES - at % PAGE_BYTES)

@@ -39,6 +39,9 @@ struct nvml_key_rotation { /* nvmlConfComputeGetKeyRotationThresholdInfo_v1_t */
 	unsigned version;
 	unsigned long long attacker_advantage;
 };
+struct nvml_violation { /* nvmlViolationTime_t */
+	unsigned long long reference_us, violation_ns;
+};
 struct nvml_bar1 { /* nvmlBAR1Memory_t */
 	unsigned long long total, free, used;
 };
@@ -49,8 +52,18 @@ enum {
 	CLOCK_SM = 1,	      /* NVML_CLOCK_SM */
 	CLOCK_MEM = 2,	      /* NVML_CLOCK_MEM */
 	TEMPERATURE_GPU = 0,  /* NVML_TEMPERATURE_GPU */
+	POLICY_POWER = 0,     /* NVML_PERF_POLICY_POWER */
+	POLICY_THERMAL = 1,   /* NVML_PERF_POLICY_THERMAL */
 	TEXT_BYTES = 96,
 };
+
+/* nvmlClocksEventReason…: why clocks are low.  Idle (0x1), clocks that somebody set (0x2, 0x100)
+ * and those of a group (0x10) are none that come and go by themselves. */
+#define REASON_POWER_CAP   0x04U /* SwPowerCap */
+#define REASON_HW_SLOWDOWN 0x08U
+#define REASON_SW_THERMAL  0x20U
+#define REASON_HW_THERMAL  0x40U
+#define REASON_POWER_BRAKE 0x80U
 
 typedef void *nvml_device;
 
@@ -81,8 +94,12 @@ typedef void *nvml_device;
 	X(clock_max, nvmlDeviceGetMaxClockInfo, int (*)(nvml_device, int, unsigned *))             \
 	X(power, nvmlDeviceGetPowerUsage, int (*)(nvml_device, unsigned *))                        \
 	X(temperature, nvmlDeviceGetTemperature, int (*)(nvml_device, int, unsigned *))            \
-	X(throttle, nvmlDeviceGetCurrentClocksThrottleReasons,                                     \
-	  int (*)(nvml_device, unsigned long long *))
+	X(reasons, nvmlDeviceGetCurrentClocksEventReasons,                                         \
+	  int (*)(nvml_device, unsigned long long *))                                              \
+	X(old_reasons, nvmlDeviceGetCurrentClocksThrottleReasons,                                  \
+	  int (*)(nvml_device, unsigned long long *))                                              \
+	X(violation, nvmlDeviceGetViolationStatus,                                                 \
+	  int (*)(nvml_device, int, struct nvml_violation *))
 
 static struct {
 	pthread_mutex_t lock;
@@ -193,6 +210,45 @@ void cuda_nvml_cc(const struct cuda_nvml *n, struct cvb_gpu_cc *ret)
 	}
 }
 
+/* ---- health ---- */
+
+/* By the name that drivers from 535 on have, or the older one. */
+static bool read_reasons(const struct cuda_nvml *n, unsigned long long *ret)
+{
+	return SAYS(reasons, n->device, ret) || SAYS(old_reasons, n->device, ret);
+}
+
+static int64_t slow_of(unsigned long long reasons)
+{
+	return (reasons & REASON_POWER_CAP ? CVB_GPU_SLOW_POWER : 0) |
+	       (reasons & (REASON_SW_THERMAL | REASON_HW_THERMAL) ? CVB_GPU_SLOW_HEAT : 0) |
+	       (reasons & (REASON_HW_SLOWDOWN | REASON_POWER_BRAKE) ? CVB_GPU_SLOW_HARDWARE : 0);
+}
+
+void cuda_nvml_health(const struct cuda_nvml *n, struct cvb_gpu_health *ret)
+{
+	struct nvml_violation time;
+	unsigned long long reasons;
+	unsigned v;
+
+	if (!n->device)
+		return;
+	if (SAYS(clock, n->device, CLOCK_SM, &v))
+		ret->sm_clock_mhz = v;
+	if (SAYS(clock, n->device, CLOCK_MEM, &v))
+		ret->memory_clock_mhz = v;
+	if (SAYS(power, n->device, &v))
+		ret->power_mw = v;
+	if (SAYS(temperature, n->device, TEMPERATURE_GPU, &v))
+		ret->temperature_c = v;
+	if (read_reasons(n, &reasons))
+		ret->slow = slow_of(reasons);
+	if (SAYS(violation, n->device, POLICY_THERMAL, &time))
+		ret->heat_ns = (int64_t)time.violation_ns;
+	if (SAYS(violation, n->device, POLICY_POWER, &time))
+		ret->power_ns = (int64_t)time.violation_ns;
+}
+
 /* ---- description ---- */
 
 /* The calls below take their value over, also when they fail; what is NULL is left out. */
@@ -263,7 +319,7 @@ static json_t *describe_state(const struct cuda_nvml *n)
 		r |= put(doc, "power_mw", integer(v));
 	if (SAYS(temperature, n->device, TEMPERATURE_GPU, &v))
 		r |= put(doc, "temperature_c", integer(v));
-	if (SAYS(throttle, n->device, &reasons))
+	if (read_reasons(n, &reasons))
 		r |= put(doc, "throttle_reasons", integer(reasons));
 	if (r == 0)
 		return doc;

@@ -21,6 +21,9 @@ void cuda_nvml_close(struct cuda_nvml *n);
 /* Confidential computing; what NVML does not tell is CVB_GPU_UNKNOWN. */
 void cuda_nvml_cc(const struct cuda_nvml *n, struct cvb_gpu_cc *ret);
 
+/* Clocks, power, temperature, throttle reasons and counters of now; the rest stays as it is. */
+void cuda_nvml_health(const struct cuda_nvml *n, struct cvb_gpu_health *ret);
+
 /*
  * Keys that NVML has values for: driver, vbios, pcie, bar1_bytes, ecc, remapped_rows, state
  * (clocks, power, temperature, throttle reasons), conf_compute, and warnings.  -ENOMEM.

@@ -37,6 +37,8 @@ void cuda_stream_done(struct cuda_stream *s)
 
 int cuda_stream_new(struct cvb_gpu_stream *stream, struct cvb_err *err)
 {
+	if (cuda_is_proc(stream->context))
+		return cuda_proc_stream_new(stream, err);
 	struct cuda_stream *s = calloc(1, sizeof(*s));
 	int r;
 
@@ -52,12 +54,18 @@ int cuda_stream_new(struct cvb_gpu_stream *stream, struct cvb_err *err)
 
 void cuda_stream_free(struct cvb_gpu_stream *stream)
 {
+	if (cuda_is_proc(stream->context)) {
+		cuda_proc_stream_free(stream);
+		return;
+	}
 	cuda_stream_done(stream->priv);
 	free(stream->priv);
 }
 
 int cuda_sync(struct cvb_gpu_stream *stream, struct cvb_err *err)
 {
+	if (cuda_is_proc(stream->context))
+		return cuda_proc_sync(stream, err);
 	struct cuda_stream *s = stream->priv;
 	int r = cuda_use(s->context, err);
 
@@ -82,6 +90,10 @@ int cuda_stream_set(struct cuda_stream *s, CUdeviceptr dst, int value, size_t by
 int cuda_copy_async(struct cvb_gpu_stream *stream, const struct cvb_gpu_copy *copy,
 		    struct cvb_err *err)
 {
+	const struct cvb_gpu_op op = {.kind = CVB_GPU_OP_COPY, .copy = *copy};
+
+	if (cuda_is_proc(stream->context))
+		return cuda_proc_work(stream, &op, err);
 	struct cuda_stream *s = stream->priv;
 	int r = cuda_use(s->context, err);
 
@@ -91,6 +103,12 @@ int cuda_copy_async(struct cvb_gpu_stream *stream, const struct cvb_gpu_copy *co
 int cuda_memset_async(struct cvb_gpu_stream *stream, struct cvb_gpu_buf *dst, size_t offset_bytes,
 		      int value, size_t bytes, struct cvb_err *err)
 {
+	const struct cvb_gpu_op op = {
+		.kind = CVB_GPU_OP_MEMSET,
+		.set = {.dst = dst, .offset_bytes = offset_bytes, .bytes = bytes, .value = value}};
+
+	if (cuda_is_proc(stream->context))
+		return cuda_proc_work(stream, &op, err);
 	struct cuda_stream *s = stream->priv;
 	int r = cuda_use(s->context, err);
 
@@ -128,10 +146,20 @@ int cuda_peer_open(struct cvb_gpu *gpu, struct cvb_gpu *peer, struct cvb_err *er
 int cuda_peer_copy_async(struct cvb_gpu_stream *stream, const struct cvb_gpu_copy *c,
 			 struct cvb_err *err)
 {
+	if (cuda_is_proc(c->dst->context) || cuda_is_proc(c->src->context))
+		return cuda_proc_cannot("peer_copy", err);
 	const struct cuda_context *to = c->dst->context->priv, *from = c->src->context->priv;
 	struct cuda_stream *s = stream->priv;
-	int r = cuda_use(s->context, err);
+	int r = 0;
 
+	/* without it the copy would go through the host, unseen; primary contexts have it */
+	if (!c->dst->context->primary || !c->src->context->primary) {
+		r = cuda_peer_enable(to, from, err);
+		if (r == 0)
+			r = cuda_peer_enable(from, to, err);
+	}
+	if (r == 0)
+		r = cuda_use(s->context, err);
 	return r < 0 ? r
 		     : CU(err, peer_copy, cuda_ptr(c->dst, c->dst_offset_bytes), to->ctx,
 			  cuda_ptr(c->src, c->src_offset_bytes), from->ctx, c->bytes, s->stream);

@@ -38,6 +38,7 @@
 #include "core/clock.h"
 #include "core/err.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -139,7 +140,7 @@ enum cvb_gpu_kernel {
 	CVB_GPU_KERNEL_VERIFY, /* b[0] = number of a's words that differ from that pattern */
 	CVB_GPU_KERNEL_READ,   /* b[0] = sum of a's words, modulo 2^64 */
 	CVB_GPU_KERNEL_COPY,   /* a = b */
-	CVB_GPU_KERNEL_TRIAD,  /* a = b + scalar * c, doubles */
+	CVB_GPU_KERNEL_TRIAD,  /* a = b + scalar * c, doubles, product and sum each rounded */
 	CVB_GPU_KERNEL_ADD,    /* a += b, doubles */
 	CVB_GPU_KERNELS,       /* how many there are */
 };
@@ -217,6 +218,41 @@ size_t cvb_gpu_type_bytes(enum cvb_gpu_type type);
  */
 json_t *cvb_gpu_describe(const struct cvb_gpu *gpu);
 
+/* ---- what disturbs it ---- */
+
+/* Why a device's clocks are lower than they could be. */
+enum cvb_gpu_slow {
+	CVB_GPU_SLOW_POWER = 1 << 0,	/* its power limit: usual under full load */
+	CVB_GPU_SLOW_HEAT = 1 << 1,	/* thermal slowdown, by software or hardware */
+	CVB_GPU_SLOW_HARDWARE = 1 << 2, /* hardware slowdown for any cause; power brake */
+};
+
+/* Those that make a sample a throttled one.  At its power limit a GPU does what it does in use. */
+#define CVB_GPU_THROTTLES (CVB_GPU_SLOW_HEAT | CVB_GPU_SLOW_HARDWARE)
+
+/* A reading; -1: not known. */
+struct cvb_gpu_health {
+	int64_t sm_clock_mhz, memory_clock_mhz, power_mw, temperature_c;
+	int64_t slow;		   /* enum cvb_gpu_slow of the moment */
+	int64_t heat_ns, power_ns; /* counters: how long clocks were low for this so far */
+};
+
+/* Read it; all unknown where the backend cannot say, or `gpu` is NULL. */
+void cvb_gpu_health_read(struct cvb_gpu *gpu, struct cvb_gpu_health *ret);
+
+/*
+ * What two readings around a piece of work say: {"sm_clock_mhz":[before, after],
+ * "memory_clock_mhz","power_mw","temperature_c" likewise,"heat_ns","power_ns" (between the two),
+ * "slow":["power","heat","hardware"],"throttled":bool} with what is known, JSON null where nothing
+ * is.  `slow` has a reason that either reading gave or whose counter moved.  Caller owns it; NULL
+ * without memory.
+ */
+json_t *cvb_gpu_health_json(const struct cvb_gpu_health *before,
+			    const struct cvb_gpu_health *after);
+
+/* "power", "heat", "hardware" for bit 0, 1, 2; NULL beyond. */
+const char *cvb_gpu_slow_text(unsigned bit);
+
 /* ---- contexts and host threads ---- */
 
 enum cvb_gpu_context_kind {
@@ -281,7 +317,11 @@ CVB_MUST_CHECK int cvb_gpu_alloc(struct cvb_gpu *gpu, enum cvb_gpu_mem kind, siz
 /* Wait for the work in flight that uses it, then free.  Accepts NULL; returns NULL. */
 struct cvb_gpu_buf *cvb_gpu_free(struct cvb_gpu_buf *buf);
 
-/* The host address, NULL for DEVICE memory. */
+/*
+ * The host address, NULL for DEVICE memory.  Host memory of a context with a process of its own may
+ * be a copy of what that process has, brought up to date by this call: ask anew after each wait for
+ * work that uses the buffer.
+ */
 void *cvb_gpu_buf_host(const struct cvb_gpu_buf *buf);
 size_t cvb_gpu_buf_bytes(const struct cvb_gpu_buf *buf);
 enum cvb_gpu_mem cvb_gpu_buf_mem(const struct cvb_gpu_buf *buf);

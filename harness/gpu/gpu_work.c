@@ -109,6 +109,8 @@ int cvb_gpu_managed_touch(struct cvb_gpu_buf *buf, size_t offset_bytes, size_t b
 
 void *cvb_gpu_buf_host(const struct cvb_gpu_buf *buf)
 {
+	if (buf->gpu->backend->host_touch)
+		buf->gpu->backend->host_touch(buf);
 	return buf->host;
 }
 

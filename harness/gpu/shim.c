@@ -189,6 +189,11 @@ int shim_cc_state(struct cvb_gpu *gpu, struct cvb_gpu_cc *ret, struct cvb_err *e
 	return cvb_gpu_cc_state(shim_of(gpu)->inner, ret, err);
 }
 
+void shim_health(struct cvb_gpu *gpu, struct cvb_gpu_health *ret)
+{
+	cvb_gpu_health_read(shim_of(gpu)->inner, ret);
+}
+
 /* ---- contexts, host threads ---- */
 
 int shim_context_new(struct cvb_gpu_context *context, struct cvb_err *err)
@@ -262,6 +267,11 @@ void shim_free(struct cvb_gpu_buf *buf)
 	ARGS("buf=%u", SHIM_ID(buf));
 	cvb_ignore(AROUND(buf->gpu, (cvb_gpu_free(SHIM_INNER(buf)), 0)));
 	free(buf->priv);
+}
+
+void shim_host_touch(const struct cvb_gpu_buf *buf)
+{
+	cvb_ignore(cvb_gpu_buf_host(SHIM_INNER(buf)) != NULL);
 }
 
 int shim_stream_new(struct cvb_gpu_stream *stream, struct cvb_err *err)

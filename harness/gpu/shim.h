@@ -97,21 +97,23 @@ int shim_open(const struct shim_ops *ops, struct cvb_gpu *gpu, const char *args,
 /* What all shims have in common; the backend adds abi, name, spec_check and open. */
 #define SHIM_HOOKS                                                                                 \
 	.close = shim_close, .describe = shim_describe, .cc_state = shim_cc_state,                 \
-	.context_new = shim_context_new, .context_free = shim_context_free,                        \
+	.health = shim_health, .context_new = shim_context_new, .context_free = shim_context_free, \
 	.parallel = shim_parallel, .host_work = shim_host_work, .peer_open = shim_peer_open,       \
 	.peer_copy_async = shim_peer_copy_async, .alloc = shim_alloc, .free = shim_free,           \
-	.stream_new = shim_stream_new, .stream_free = shim_stream_free,                            \
-	.copy_async = shim_copy_async, .memset_async = shim_memset_async,                          \
-	.gemm_async = shim_gemm_async, .launch_async = shim_launch_async,                          \
-	.managed_touch = shim_managed_touch, .graph_new = shim_graph_new,                          \
-	.graph_free = shim_graph_free, .graph_launch = shim_graph_launch, .sync = shim_sync,       \
-	.event_new = shim_event_new, .event_free = shim_event_free,                                \
-	.event_record = shim_event_record, .event_wait = shim_event_wait,                          \
-	.event_sync = shim_event_sync, .event_elapsed_ns = shim_event_elapsed_ns
+	.host_touch = shim_host_touch, .stream_new = shim_stream_new,                              \
+	.stream_free = shim_stream_free, .copy_async = shim_copy_async,                            \
+	.memset_async = shim_memset_async, .gemm_async = shim_gemm_async,                          \
+	.launch_async = shim_launch_async, .managed_touch = shim_managed_touch,                    \
+	.graph_new = shim_graph_new, .graph_free = shim_graph_free,                                \
+	.graph_launch = shim_graph_launch, .sync = shim_sync, .event_new = shim_event_new,         \
+	.event_free = shim_event_free, .event_record = shim_event_record,                          \
+	.event_wait = shim_event_wait, .event_sync = shim_event_sync,                              \
+	.event_elapsed_ns = shim_event_elapsed_ns
 
 void shim_close(struct cvb_gpu *gpu);
 int shim_describe(const struct cvb_gpu *gpu, json_t *into);
 int shim_cc_state(struct cvb_gpu *gpu, struct cvb_gpu_cc *ret, struct cvb_err *err);
+void shim_health(struct cvb_gpu *gpu, struct cvb_gpu_health *ret);
 int shim_context_new(struct cvb_gpu_context *context, struct cvb_err *err);
 void shim_context_free(struct cvb_gpu_context *context);
 int shim_parallel(struct cvb_gpu *gpu, unsigned lanes, cvb_gpu_lane_fn *fn, void *arg,
@@ -122,6 +124,7 @@ int shim_peer_copy_async(struct cvb_gpu_stream *stream, const struct cvb_gpu_cop
 			 struct cvb_err *err);
 int shim_alloc(struct cvb_gpu_buf *buf, struct cvb_err *err);
 void shim_free(struct cvb_gpu_buf *buf);
+void shim_host_touch(const struct cvb_gpu_buf *buf);
 int shim_stream_new(struct cvb_gpu_stream *stream, struct cvb_err *err);
 void shim_stream_free(struct cvb_gpu_stream *stream);
 int shim_copy_async(struct cvb_gpu_stream *stream, const struct cvb_gpu_copy *copy,

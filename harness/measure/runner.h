@@ -13,6 +13,7 @@
 #define CVB_MEASURE_RUNNER_H
 
 #include "core/clock.h"
+#include "gpu/gpu.h"
 #include "machine/health.h"
 #include "measure/bench.h"
 #include "stats/steady.h"
@@ -41,7 +42,8 @@ struct cvb_sample {
 	double *value;	      /* n_series values, caller's memory */
 	uint64_t *ns;	      /* n_cases timed durations (0 for SELF_TIMED), caller's memory */
 	uint64_t shortest_ns; /* shortest of ns; 0 for SELF_TIMED and FAKE */
-	struct cvb_health_change health; /* what disturbed it */
+	struct cvb_health_change health;	     /* what disturbed it */
+	struct cvb_gpu_health gpu_before, gpu_after; /* the open GPU's; all unknown without one */
 };
 
 /*

@@ -227,6 +227,8 @@ int cvb_runner_sample(struct cvb_runner *r, const uint64_t *iters, struct cvb_sa
 	struct cvb_health before, after;
 	int ret = 0;
 
+	/* the GPU's first and last: asking NVML takes longer than reading a counter */
+	cvb_gpu_health_read(r->run.gpu, &sample->gpu_before);
 	cvb_health_read(&before);
 	for (size_t i = 0; i < r->run.n_cases * r->n_metrics; i++)
 		r->run.values[i] = NAN;
@@ -245,6 +247,7 @@ int cvb_runner_sample(struct cvb_runner *r, const uint64_t *iters, struct cvb_sa
 		return cvb_err_wrap(err, ret, "measuring %s", r->run.bench->name);
 	cvb_health_read(&after);
 	cvb_health_diff(&before, &after, &sample->health);
+	cvb_gpu_health_read(r->run.gpu, &sample->gpu_after);
 	sample->shortest_ns = 0;
 	for (size_t i = 0; i < r->run.n_cases && keeps_lengths(r->run.bench); i++)
 		sample->shortest_ns =

@@ -276,13 +276,14 @@ static int op_sample(struct agent *a, const json_t *args, json_t **ret, struct c
 		for (size_t i = 0; i < n; i++)
 			json_array_append_new(values, finite_or_null(s.value[i]));
 		*ret = json_pack(
-			"{s:o, s:I, s:I, s:o, s:I, s:o, s:O, s:o}", "values", values, "duration_ns",
-			(json_int_t)duration_ns, "shortest_ns", (json_int_t)s.shortest_ns,
-			"steal_ratio",
+			"{s:o, s:I, s:I, s:o, s:I, s:o, s:O, s:o, s:o}", "values", values,
+			"duration_ns", (json_int_t)duration_ns, "shortest_ns",
+			(json_int_t)s.shortest_ns, "steal_ratio",
 			s.health.steal_ratio < 0 ? json_null() : json_real(s.health.steal_ratio),
 			"steal_ns", (json_int_t)s.health.steal_ns, "throttles",
 			s.health.throttles < 0 ? json_null() : json_integer(s.health.throttles),
-			"swiotlb", swiotlb, "notes", notes_with_full(a, swiotlb));
+			"swiotlb", swiotlb, "notes", notes_with_full(a, swiotlb), "gpu",
+			cvb_gpu_health_json(&s.gpu_before, &s.gpu_after));
 	}
 	free(s.value);
 	free(s.ns);

@@ -13,7 +13,7 @@
  *   calibrate    → {iters:[…]} one for each case
  *   warm_up      {iters:[…], budget_ns} → {steady:[…] one word for each series, or null, warmup_ns}
  *   sample       {iters:[…]} → {values:[…], duration_ns, shortest_ns, steal_ratio, steal_ns,
- *                throttles, swiotlb, notes}
+ *                throttles, swiotlb, notes, gpu (cvb_gpu_health_json)}
  *   verify       → {}
  *   teardown     → {}
  *   swiotlb      → {swiotlb}

@@ -4,6 +4,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/util.h"
+#include "gpu/gpu.h"
 #include "stats/steady.h"
 #include "target/agent.h"
 
@@ -222,6 +223,11 @@ void cvb_clock_rate(const struct cvb_clock_mark *from, const struct cvb_clock_ma
 		here_ns > 0 ? ((double)from->error_ns + (double)to->error_ns) / here_ns : NAN;
 }
 
+static bool is_count(const json_t *v, json_int_t max)
+{
+	return json_is_integer(v) && json_integer_value(v) >= 0 && json_integer_value(v) <= max;
+}
+
 /* The swiotlb pool: only the known keys, only whole numbers that they can have. */
 static json_t *take_swiotlb(const json_t *s)
 {
@@ -239,8 +245,7 @@ static json_t *take_swiotlb(const json_t *s)
 	for (size_t i = 0; i < CVB_ARRAY_LEN(rows); i++) {
 		json_t *v = json_object_get(s, rows[i].key);
 
-		if (json_is_integer(v) && json_integer_value(v) >= 0 &&
-		    json_integer_value(v) <= rows[i].max)
+		if (is_count(v, rows[i].max))
 			json_object_set(taken, rows[i].key, v);
 	}
 	return taken;
@@ -508,6 +513,61 @@ static json_t *take_ratio(const json_t *v)
 	return json_is_number(v) && x >= 0 ? json_real(cvb_min(x, 1.0)) : json_null();
 }
 
+static bool has_word(const json_t *list, const char *word)
+{
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const char *w = json_string_value(json_array_get(list, i));
+
+		if (w && !strcmp(w, word))
+			return true;
+	}
+	return false;
+}
+
+static void take_slow(json_t *taken, const json_t *list)
+{
+	json_t *slow = json_array();
+	uint32_t bits = 0;
+	const char *name;
+
+	for (unsigned bit = 0; (name = cvb_gpu_slow_text(bit)); bit++) {
+		if (!has_word(list, name))
+			continue;
+		bits |= 1U << bit;
+		json_array_append_new(slow, json_string(name));
+	}
+	json_object_set_new(taken, "slow", slow);
+	/* what the reasons mean is for us to say */
+	json_object_set_new(taken, "throttled", json_boolean((bits & CVB_GPU_THROTTLES) != 0));
+}
+
+/* Two readings of the GPU around a sample (cvb_gpu_health_json), of those keys that it knows. */
+static json_t *take_gpu(const json_t *g)
+{
+	static const char *const pairs[] = {"sm_clock_mhz", "memory_clock_mhz", "power_mw",
+					    "temperature_c"};
+	static const char *const counters[] = {"heat_ns", "power_ns"};
+	json_t *taken, *v;
+
+	if (!json_is_object(g))
+		return json_null();
+	taken = json_object();
+	for (size_t i = 0; i < CVB_ARRAY_LEN(pairs); i++) {
+		v = json_object_get(g, pairs[i]);
+		if (json_array_size(v) == 2 && is_count(json_array_get(v, 0), UINT32_MAX) &&
+		    is_count(json_array_get(v, 1), UINT32_MAX))
+			json_object_set(taken, pairs[i], v);
+	}
+	for (size_t i = 0; i < CVB_ARRAY_LEN(counters); i++) {
+		v = json_object_get(g, counters[i]);
+		if (is_count(v, INT64_MAX))
+			json_object_set(taken, counters[i], v);
+	}
+	if (json_is_array(json_object_get(g, "slow")))
+		take_slow(taken, json_object_get(g, "slow"));
+	return taken;
+}
+
 int cvb_remote_sample(struct cvb_client *c, struct cvb_remote *remote, json_t *iters,
 		      unsigned timeout_ms, json_t **ret, struct cvb_err *err)
 {
@@ -534,14 +594,15 @@ int cvb_remote_sample(struct cvb_client *c, struct cvb_remote *remote, json_t *i
 	}
 	json_decref(remote->notes);
 	remote->notes = take_notes(json_object_get(result, "notes"));
-	*ret = json_pack("{s:O, s:O, s:I, s:o, s:I, s:O, s:o}", "values", values, "duration_ns",
-			 duration, "shortest_ns", count_of(result, "shortest_ns"), "steal_ratio",
-			 take_ratio(json_object_get(result, "steal_ratio")), "steal_ns",
-			 count_of(result, "steal_ns"), "throttles",
+	*ret = json_pack("{s:O, s:O, s:I, s:o, s:I, s:O, s:o, s:o}", "values", values,
+			 "duration_ns", duration, "shortest_ns", count_of(result, "shortest_ns"),
+			 "steal_ratio", take_ratio(json_object_get(result, "steal_ratio")),
+			 "steal_ns", count_of(result, "steal_ns"), "throttles",
 			 json_integer_value(throttles) >= 0 && json_is_integer(throttles)
 				 ? throttles
 				 : json_null(),
-			 "swiotlb", take_swiotlb(json_object_get(result, "swiotlb")));
+			 "swiotlb", take_swiotlb(json_object_get(result, "swiotlb")), "gpu",
+			 take_gpu(json_object_get(result, "gpu")));
 	return *ret ? 0 : cvb_err_set(err, -ENOMEM, "out of memory");
 }
 

@@ -105,9 +105,9 @@ CVB_MUST_CHECK int cvb_remote_warm_up(struct cvb_client *c, struct cvb_remote *r
 				      uint64_t *ret_ns, struct cvb_err *err);
 
 /* One sample with the given iteration counts (an array of n_cases).  Result object (new reference):
- * {values [n_series], duration_ns, shortest_ns, steal_ratio, steal_ns, throttles, swiotlb}.  What
- * is not known is null (steal_ns, shortest_ns: 0), and so is what cannot be true; a time below 0
- * and a wrong number of values are -EPROTO. */
+ * {values [n_series], duration_ns, shortest_ns, steal_ratio, steal_ns, throttles, swiotlb, gpu
+ * (cvb_gpu_health_json)}.  What is not known is null (steal_ns, shortest_ns: 0), and so is what
+ * cannot be true; a time below 0 and a wrong number of values are -EPROTO. */
 CVB_MUST_CHECK int cvb_remote_sample(struct cvb_client *c, struct cvb_remote *remote, json_t *iters,
 				     unsigned timeout_ms, json_t **ret, struct cvb_err *err);
 

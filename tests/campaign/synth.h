@@ -27,6 +27,8 @@ struct synth {
 	double stolen_factor;	    /* vm's values in these rounds times this; 0: 1 */
 	unsigned stolen_session;    /* it holds in this session only; 0: all */
 	unsigned throttled_rounds;  /* and a throttle counter of native moved in so many */
+	bool throttled_gpu;	    /* its GPU's, and not its CPU's */
+	bool devtools;		    /* vm's GPU is in devtools mode */
 	double late_factor;	    /* vm's value in the round of late_s times this; 0: 1 */
 	double late_s;		    /* vm's clock counts so much more than the host's; < 0: less */
 	double gap_s;		    /* vm begins its sample so long after native; 0: 1 s */
@@ -135,7 +137,7 @@ static inline void synth_rounds(FILE *f, const struct synth *c, unsigned session
 				"\"bench\":\"mem.stream\",\"round\":%u,\"position\":%d,"
 				"\"start_ns\":%.0f,\"host_ns\":5000000000,\"duration_ns\":%.0f,\"values\":[%.17g,%s],"
 				"\"shortest_ns\":2000000,\"steal_ratio\":%g,\"steal_ns\":%u,"
-				"\"throttles\":%s,\"swiotlb\":null}\n",
+				"\"throttles\":%s,\"swiotlb\":null,\"gpu\":%s}\n",
 				session, names[a], r, a + 1,
 				1e13 * session + 1e9 * r * (c->round_s > 0 ? c->round_s : 10) +
 					1e9 * a * (c->gap_s > 0 ? c->gap_s : 1),
@@ -145,9 +147,14 @@ static inline void synth_rounds(FILE *f, const struct synth *c, unsigned session
 				: stolen ? 0.05
 					 : c->steal_ratio,
 				a == 2 && stolen ? 30000000 : 0,
-				a			   ? "null"
-				: r <= c->throttled_rounds ? "3"
-							   : "0");
+				a						? "null"
+				: r <= c->throttled_rounds && !c->throttled_gpu ? "3"
+										: "0",
+				a || !c->throttled_gpu ? "null"
+				: r <= c->throttled_rounds
+					? "{\"slow\":[\"heat\"],\"throttled\":true}"
+					: "{\"slow\":[\"power\"],"
+					  "\"throttled\":false}");
 		}
 		fprintf(f,
 			"{\"type\":\"round\",\"session\":%u,\"attempt\":1,\"bench\":\"mem.stream\","
@@ -176,7 +183,8 @@ static inline void synth_session(FILE *f, const struct synth *c, unsigned sessio
 			"\"emulated\":false,\"deterministic\":%s,\"timer_ns\":%.0f,"
 			"\"steady\":[\"too-few\",\"%s\"],\"warmup_ns\":5,"
 			"\"clock\":{\"window_ns\":2000000000,\"error_ratio\":%g,"
-			"\"uncertainty_ratio\":1e-5},\"left_out\":[%s%s%s]}\n",
+			"\"uncertainty_ratio\":1e-5},\"left_out\":[%s%s%s],"
+			"\"gpu\":%s}\n",
 			session, names[a], better, better, c->text ? c->text : "plain",
 			changed && c->vm_change_options ? c->vm_change_options : "",
 			c->text ? c->text : "fine",
@@ -194,7 +202,9 @@ static inline void synth_session(FILE *f, const struct synth *c, unsigned sessio
 			a == 2 && c->vm_left_out ? "{\"params\":{\"kind\":\"fancy\"},\"reason\":\""
 						 : "",
 			a == 2 && c->vm_left_out ? c->vm_left_out : "",
-			a == 2 && c->vm_left_out ? "\"}" : "");
+			a == 2 && c->vm_left_out ? "\"}" : "",
+			a == 2 && c->devtools ? "{\"cc\":{\"devtools\":\"on\"}}"
+					      : "{\"cc\":{\"devtools\":\"off\"}}");
 	}
 	synth_rounds(f, c, session);
 	if (session == c->stop_session)

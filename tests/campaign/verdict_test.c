@@ -209,6 +209,8 @@ static void distrusted_measurements_are_invalid(void **state)
 	       "never used");
 	expect(judge((struct synth){.steal_ratio = 0.03}), "INVALID", 5, "steal");
 	expect(judge((struct synth){.steal_ratio = 0.009}), "PASS", 0, "");
+	expect(judge((struct synth){.devtools = true}), "INVALID", 5,
+	       "devtools: the GPU of arm vm");
 	/* computed times do not feel what the host does */
 	expect(judge((struct synth){.steal_ratio = 0.03, .deterministic = true}), "PASS", 0, "");
 	expect(judge((struct synth){.throttled_rounds = 3, .deterministic = true}), "PASS", 0, "");
@@ -232,6 +234,8 @@ static void disturbed_rounds_are_voided(void **state)
 	expect(judge((struct synth){.rounds = 10, .stolen_rounds = 3}), "INVALID", 5,
 	       "18 of 60 rounds are void (the host took CPU time in 18");
 	expect(judge((struct synth){.throttled_rounds = 2}), "INVALID", 5, "throttled in 12");
+	expect(judge((struct synth){.throttled_rounds = 2, .throttled_gpu = true}), "INVALID", 5,
+	       "throttled in 12");
 }
 
 /* A sample that the guest's clock makes longer than it was, or that lost time: 1 round in 10. */

@@ -161,68 +161,6 @@ on_gpu() {
     [[ "$stderr" == *TDX* ]]
 }
 
-needs_driver() {
-    [ -e "$(dirname "$CVB")/tests/gpu/fake/libcuda.so.1" ] || skip "this build has no CUDA backend"
-}
-
-# The fake NVIDIA driver of tests/gpu/fake: LINKS FIXTURE; the arguments after them run cvmbench.
-with_driver() {
-    local fake links=$1 nvml=$2 l
-    shift 2
-    fake=$(dirname "$CVB")/tests/gpu/fake
-    mkdir -p lib
-    rm -f lib/*
-    # no library: what else this machine has of that name is not looked for
-    for l in libnvidia-ml.so.1 libcublasLt.so{.13,.12,}; do echo text >"lib/$l"; done
-    for l in $links; do
-        case $l in
-        old) ln -sf "$fake/old.so" lib/libcuda.so.1 ;;
-        old-nvml) ln -sf "$fake/old.so" lib/libnvidia-ml.so.1 ;;
-        *) ln -sf "$fake/libcuda.so.1" "lib/$l" ;;
-        esac
-    done
-    env LD_LIBRARY_PATH="$PWD/lib" FAKE_NVML="$root/tests/fixtures/nvml/$nvml.txt" \
-        "$CVB" run "$@" -g cuda -n 1 --sample-ms 1 --json
-}
-
-@test "a result tells which GPU it is from, and what speaks against it" {
-    needs_driver
-    all="libcuda.so.1 libnvidia-ml.so.1 libcublasLt.so.13"
-    run -0 --separate-stderr with_driver "$all" h100-cc-on gpu.copy -s max_size=4KiB
-    jq -e '.benches[0] | .outcome == "ok" and (.emulated | not) and .gpu.cc.feature == "on" and
-        .gpu.driver.vbios == "96.00.9F.00.01" and .gpu.pcie.width_max == 16 and
-        .gpu.timing.events == "not trusted: confidential"' <<<"$output"
-    run -0 --separate-stderr with_driver "$all" h100-devtools gpu.copy -s max_size=4KiB
-    jq -e '.benches[0].notes | any(contains("devtools mode"))' <<<"$output"
-}
-
-@test "a CUDA library that is missing is named" {
-    needs_driver
-    run -0 --separate-stderr with_driver libcuda.so.1 h100-cc-on gpu.copy -s max_size=4KiB
-    jq -e '.benches[0] | .gpu.cc.feature == "unknown" and
-        (.notes | any(contains("libnvidia-ml.so.1")))' <<<"$output"
-    run -4 --separate-stderr with_driver "libcuda.so.1 libnvidia-ml.so.1" h100-cc-on gpu.gemm -s n=64
-    jq -e '.benches[0] | .outcome == "unsupported" and (.reason | contains("libcublasLt.so.13"))' <<<"$output"
-}
-
-@test "a driver that is too old is told by what it lacks" {
-    needs_driver
-    run -4 --separate-stderr with_driver old h100-cc-on gpu.copy
-    jq -e '.benches[0].reason | contains("libcuda.so.1 has no cuGraphInstantiateWithFlags")' <<<"$output"
-    # an old NVML answers the older question
-    run -0 --separate-stderr with_driver "libcuda.so.1 old-nvml" h100-cc-on gpu.copy -s max_size=4KiB
-    jq -e '.benches[0].gpu.cc | .feature == "on" and .multi_gpu == "unknown" and
-        .source == "nvml ConfComputeState"' <<<"$output"
-}
-
-@test "an error of the driver is told with its call and its name" {
-    needs_driver
-    all="libcuda.so.1 libnvidia-ml.so.1 libcublasLt.so.13"
-    export FAKE_CUDA_FAIL=cuMemAlloc_v2=1:2
-    run -6 --separate-stderr with_driver "$all" h100-cc-off gpu.copy -s max_size=4KiB
-    jq -e '.benches[0].reason | contains("cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY (2)")' <<<"$output"
-}
-
 @test "missing fio and iperf3 are UNSUPPORTED and name the package" {
     mkdir bin
     for p in fio iperf3; do

@@ -7,6 +7,12 @@
 
 #include "gpu/cuda_nvml.h"
 
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #if CVB_CUDA && CVB_CUDA_KERNELS
 
 static struct cvb_gpu *open_with(const char *nvml, struct cvb_err *err)
@@ -200,6 +206,25 @@ static void test_meanings(void **state)
 	}
 }
 
+/* cuBLASLt has two ways to say that it has no algorithm. */
+static void test_no_algorithm(void **state)
+{
+	static const char *const ways[] = {"found", "state"};
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(ways); i++) {
+		struct cvb_err err = {0};
+		char text[2048];
+
+		setenv("FAKE_BLAS_NONE", ways[i], 1);
+		assert_int_equal(use_everything(&err), -EOPNOTSUPP);
+		unsetenv("FAKE_BLAS_NONE");
+		cvb_err_text(&err, text, sizeof(text));
+		assert_non_null(strstr(text, "has no algorithm for fp8 20 x 20 x 20"));
+		assert_int_equal(fake_left(), 0);
+	}
+}
+
 /* An error of work that runs later, or of freeing, ends nothing. */
 static void test_late_errors(void **state)
 {
@@ -302,6 +327,28 @@ static void test_confidential_state(void **state)
 	}
 }
 
+/* NVML's answers of a file with other reasons for slow clocks; the path is the caller's to unlink.
+ */
+static void set_reasons(const char *from, unsigned reasons, char path[64])
+{
+	char line[256];
+	FILE *in, *out;
+
+	fake_set_nvml(from);
+	snprintf(path, 64, "/tmp/cvb-cuda-nvml-%d", (int)getpid());
+	in = fopen(getenv("FAKE_NVML"), "re");
+	out = fopen(path, "we");
+	assert_non_null(in);
+	assert_non_null(out);
+	while (fgets(line, sizeof(line), in))
+		if (!strstr(line, "Reasons "))
+			fputs(line, out);
+	fprintf(out, "nvmlDeviceGetCurrentClocksEventReasons 0 %u\n", reasons);
+	fclose(in);
+	fclose(out);
+	setenv("FAKE_NVML", path, 1);
+}
+
 static json_t *describe(const char *nvml)
 {
 	struct cvb_err err = {0};
@@ -371,12 +418,360 @@ static void test_description(void **state)
 	assert_string_equal(mode, "protected_pcie");
 }
 
+/* ---- contexts with a process of their own ---- */
+
+/* The process ends when its context does; nothing of it is left, in either process. */
+static void expect_ended(const char *left_path)
+{
+	char text[32] = "";
+	FILE *f = fopen(left_path, "re");
+
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	assert_int_equal(errno, ECHILD);
+	assert_non_null(f);
+	assert_non_null(fgets(text, sizeof(text), f));
+	fclose(f);
+	assert_string_equal(text, "0\n");
+	assert_int_equal(fake_left(), 0);
+}
+
+static void left_path(char path[64])
+{
+	snprintf(path, 64, "/tmp/cvb-cuda-left-%d", (int)getpid());
+	unlink(path);
+	setenv("FAKE_CUDA_LEFT", path, 1);
+}
+
+struct own {
+	struct cvb_gpu *gpu;
+	struct cvb_gpu_context *context;
+	struct cvb_gpu_stream *stream;
+	struct cvb_err err;
+	char left[64];
+};
+
+static void own_start(struct own *o, const char *nvml)
+{
+	*o = (struct own){0};
+	left_path(o->left);
+	o->gpu = open_with(nvml, &o->err);
+	assert_non_null(o->gpu);
+	assert_int_equal(cvb_gpu_context_new(o->gpu, CVB_GPU_CONTEXT_PROCESS, &o->context, &o->err),
+			 0);
+	assert_int_equal(cvb_gpu_stream_new_in(o->context, &o->stream, &o->err), 0);
+}
+
+/* The only child of this process. */
+static pid_t child_pid(void)
+{
+	char path[64], text[32] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+	f = fopen(path, "re");
+	assert_non_null(f);
+	assert_non_null(fgets(text, sizeof(text), f));
+	fclose(f);
+	return (pid_t)strtol(text, NULL, 10);
+}
+
+/* Mappings of memory files in a process. */
+static unsigned mapped_files(pid_t pid)
+{
+	char path[64], line[512];
+	unsigned n = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f))
+		n += strstr(line, "memfd:cvmbench-gpu") != NULL;
+	fclose(f);
+	return n;
+}
+
+static void own_end(struct own *o)
+{
+	cvb_gpu_close(o->gpu);
+	expect_ended(o->left);
+	unlink(o->left);
+	unsetenv("FAKE_CUDA_LEFT");
+}
+
+static struct cvb_gpu_buf *own_alloc(struct own *o, enum cvb_gpu_mem kind, size_t bytes)
+{
+	struct cvb_gpu_buf *buf = NULL;
+
+	assert_int_equal(cvb_gpu_alloc_in(o->context, kind, bytes, &buf, &o->err), 0);
+	return buf;
+}
+
+#define OWN_BYTES ((size_t)1 << 20)
+
+/* There and back, each time with other data, through memory of every kind. */
+static void own_copies(struct own *o, enum cvb_gpu_mem kind)
+{
+	struct cvb_gpu_buf *device = own_alloc(o, CVB_GPU_DEVICE, OWN_BYTES);
+	struct cvb_gpu_buf *host = own_alloc(o, kind, OWN_BYTES);
+	uint8_t *want = malloc(OWN_BYTES);
+
+	assert_non_null(want);
+	for (uint64_t seed = 1; seed < 4; seed++) {
+		fill(want, OWN_BYTES, seed);
+		memcpy(cvb_gpu_buf_host(host), want, OWN_BYTES);
+		assert_int_equal(
+			cvb_gpu_copy_async(o->stream, device, 0, host, 0, OWN_BYTES, &o->err), 0);
+		assert_int_equal(cvb_gpu_sync(o->stream, &o->err), 0);
+		memset(cvb_gpu_buf_host(host), 0, OWN_BYTES);
+		assert_int_equal(cvb_gpu_copy_async(o->stream, host, 64, device, 32, OWN_BYTES - 64,
+						    &o->err),
+				 0);
+		assert_int_equal(cvb_gpu_sync(o->stream, &o->err), 0);
+		const uint8_t *got = cvb_gpu_buf_host(host);
+
+		assert_true(all_bytes(got, 64, 0));
+		assert_memory_equal(got + 64, want + 32, OWN_BYTES - 64);
+	}
+	free(want);
+	cvb_gpu_free(host);
+	cvb_gpu_free(device);
+}
+
+static void own_kernels(struct own *o)
+{
+	struct cvb_gpu_buf *a = own_alloc(o, CVB_GPU_DEVICE, 4096);
+	struct cvb_gpu_buf *b = own_alloc(o, CVB_GPU_DEVICE, 4096);
+	struct cvb_gpu_buf *c = own_alloc(o, CVB_GPU_DEVICE, 4096);
+	struct cvb_gpu_buf *host = own_alloc(o, CVB_GPU_HOST_PINNED, 4096);
+	const struct cvb_gpu_launch fill_a = {
+		.kernel = CVB_GPU_KERNEL_FILL, .a = a, .bytes = 4096, .seed = 5};
+	const struct cvb_gpu_gemm product = {CVB_GPU_FP32, 4, 4, 4, 1, 0, b, b, c};
+
+	assert_int_equal(cvb_gpu_launch_async(o->stream, &fill_a, &o->err), 0);
+	assert_int_equal(cvb_gpu_copy_async(o->stream, host, 0, a, 0, 4096, &o->err), 0);
+	assert_int_equal(cvb_gpu_sync(o->stream, &o->err), 0);
+	assert_true(((const uint64_t *)cvb_gpu_buf_host(host))[7] == cvb_gpu_pattern(5, 7));
+	/* 4 x 4 of 2.5e-29, the sum of four squares */
+	assert_int_equal(cvb_gpu_memset_async(o->stream, b, 0, 0x10, 4096, &o->err), 0);
+	assert_int_equal(cvb_gpu_memset_async(o->stream, c, 0, 0xff, 4096, &o->err), 0);
+	assert_int_equal(cvb_gpu_gemm_async(o->stream, &product, &o->err), 0);
+	assert_int_equal(cvb_gpu_copy_async(o->stream, host, 0, c, 0, 4096, &o->err), 0);
+	assert_int_equal(cvb_gpu_sync(o->stream, &o->err), 0);
+	const float *got = cvb_gpu_buf_host(host);
+	uint32_t bits = 0x10101010;
+	float x;
+
+	memcpy(&x, &bits, sizeof(x));
+	assert_true(fabsf(got[15] - 4 * x * x) <= 1e-6F * 4 * x * x);
+	assert_true(isnan(got[16]));
+}
+
+static void test_own_process(void **state)
+{
+	static const char *const nvml[] = {"h100-cc-off.txt", "h100-cc-on.txt"};
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(nvml); i++) {
+		struct own o;
+
+		own_start(&o, nvml[i]);
+		own_copies(&o, CVB_GPU_HOST_PINNED);
+		own_copies(&o, CVB_GPU_HOST_PAGEABLE);
+		struct cvb_gpu_buf *b = own_alloc(&o, CVB_GPU_HOST_PINNED, 64);
+
+		assert_int_equal(mapped_files(getpid()), 1);
+		assert_int_equal(mapped_files(child_pid()), 1);
+		cvb_gpu_free(b);
+		assert_int_equal(mapped_files(getpid()), 0);
+		assert_int_equal(mapped_files(child_pid()), 0);
+		own_kernels(&o);
+		own_end(&o);
+	}
+}
+
+static void test_own_process_cannot(void **state)
+{
+	struct cvb_gpu_event *event;
+	struct cvb_gpu_graph *graph;
+	struct cvb_gpu_buf *buf;
+	struct own o;
+
+	(void)state;
+	own_start(&o, "h100-cc-off.txt");
+	assert_int_equal(cvb_gpu_event_new(o.gpu, &event, &o.err), 0);
+	assert_int_equal(cvb_gpu_event_record(event, o.stream, &o.err), -EOPNOTSUPP);
+	assert_int_equal(cvb_gpu_event_wait(o.stream, event, &o.err), -EOPNOTSUPP);
+	assert_int_equal(cvb_gpu_alloc_in(o.context, CVB_GPU_MANAGED, 64, &buf, &o.err),
+			 -EOPNOTSUPP);
+	const struct cvb_gpu_launch empty = {.kernel = CVB_GPU_KERNEL_EMPTY};
+
+	assert_int_equal(cvb_gpu_capture_begin(o.stream, &o.err), 0);
+	assert_int_equal(cvb_gpu_launch_async(o.stream, &empty, &o.err), 0);
+	assert_int_equal(cvb_gpu_capture_end(o.stream, &graph, &o.err), -EOPNOTSUPP);
+	own_end(&o);
+}
+
+static void expect_text(const struct cvb_err *err, const char *a, const char *b)
+{
+	char text[2048];
+
+	cvb_err_text(err, text, sizeof(text));
+	if (!strstr(text, a) || !strstr(text, b))
+		fail_msg("\"%s\" does not say \"%s\" and \"%s\"", text, a, b);
+}
+
+/* What fails there is told here: at once where there is an answer, else by the next sync. */
+static void test_own_process_errors(void **state)
+{
+	struct cvb_gpu_context *context;
+	struct cvb_gpu_buf *device, *host, *more;
+	struct own o;
+
+	(void)state;
+	own_start(&o, "h100-cc-off.txt");
+	host = own_alloc(&o, CVB_GPU_HOST_PINNED, 64);
+	device = own_alloc(&o, CVB_GPU_DEVICE, 64);
+	assert_int_equal(
+		cvb_gpu_alloc_in(o.context, CVB_GPU_DEVICE, (size_t)1 << 40, &more, &o.err),
+		-ENOMEM);
+	expect_text(&o.err, "in a process of its own", "CUDA_ERROR_OUT_OF_MEMORY (2)");
+	/* the next process has this in its environment, the one that is there has not */
+	setenv("FAKE_CUDA_FAIL", "cuDevicePrimaryCtxRetain=1", 1);
+	assert_int_equal(cvb_gpu_context_new(o.gpu, CVB_GPU_CONTEXT_PROCESS, &context, &o.err),
+			 -EIO);
+	expect_text(&o.err, "in a process of its own", "cuDevicePrimaryCtxRetain: CUDA_ERROR");
+	setenv("FAKE_CUDA_FAIL", "cuMemcpyAsync=2", 1);
+	struct own failing;
+
+	own_start(&failing, "h100-cc-off.txt");
+	unsetenv("FAKE_CUDA_FAIL");
+	host = own_alloc(&failing, CVB_GPU_HOST_PINNED, 64);
+	device = own_alloc(&failing, CVB_GPU_DEVICE, 64);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(
+			cvb_gpu_copy_async(failing.stream, device, 0, host, 0, 64, &failing.err),
+			0);
+	assert_int_equal(cvb_gpu_sync(failing.stream, &failing.err), -EIO);
+	expect_text(&failing.err, "in a process of its own", "cuMemcpyAsync: CUDA_ERROR_UNKNOWN");
+	assert_int_equal(cvb_gpu_sync(failing.stream, &failing.err), 0);
+	cvb_gpu_close(failing.gpu);
+	own_end(&o);
+}
+
+static void test_own_process_that_dies(void **state)
+{
+	struct cvb_gpu_buf *buf;
+	struct own o;
+
+	(void)state;
+	own_start(&o, "h100-cc-off.txt");
+	buf = own_alloc(&o, CVB_GPU_HOST_PINNED, 64);
+	assert_int_equal(kill(child_pid(), SIGKILL), 0);
+	assert_int_equal(cvb_gpu_sync(o.stream, &o.err), -EIO);
+	expect_text(&o.err, "the process of a GPU context ended", "dmesg");
+	assert_int_equal(cvb_gpu_alloc_in(o.context, CVB_GPU_DEVICE, 64, &buf, &o.err), -EIO);
+	cvb_gpu_close(o.gpu);
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	assert_int_equal(fake_left(), 0);
+	unlink(o.left);
+	unsetenv("FAKE_CUDA_LEFT");
+}
+
+/* ---- health ---- */
+
+/* What two readings around work say, with NVML's answers of two files. */
+static json_t *health_between(const char *before, const char *after)
+{
+	struct cvb_err err = {0};
+	struct cvb_gpu *gpu = open_with(before, &err);
+	struct cvb_gpu_health h[2];
+	json_t *doc;
+
+	assert_non_null(gpu);
+	cvb_gpu_health_read(gpu, &h[0]);
+	fake_set_nvml(after);
+	cvb_gpu_health_read(gpu, &h[1]);
+	cvb_gpu_close(gpu);
+	doc = cvb_gpu_health_json(&h[0], &h[1]);
+	assert_non_null(doc);
+	return doc;
+}
+
+static void expect_health(const char *before, const char *after, const char *want)
+{
+	_cleanup_json_ json_t *doc = health_between(before, after);
+	_cleanup_free_ char *text = json_dumps(doc, JSON_COMPACT | JSON_ENCODE_ANY);
+
+	assert_string_equal(text, want);
+}
+
+static void test_health(void **state)
+{
+#define CALM "h100-cc-off.txt"
+	(void)state;
+	expect_health(CALM, CALM,
+		      "{\"sm_clock_mhz\":[1980,1980],\"memory_clock_mhz\":[2619,2619],"
+		      "\"power_mw\":[71000,71000],\"temperature_c\":[34,34],\"heat_ns\":0,"
+		      "\"power_ns\":0,\"slow\":[],\"throttled\":false}");
+	/* at the power limit, as under any full load */
+	expect_health(CALM, "h100-load.txt",
+		      "{\"sm_clock_mhz\":[1980,1755],\"memory_clock_mhz\":[2619,2619],"
+		      "\"power_mw\":[71000,698000],\"temperature_c\":[34,61],\"heat_ns\":0,"
+		      "\"power_ns\":80000000,\"slow\":[\"power\"],\"throttled\":false}");
+	expect_health(CALM, "h100-hot.txt",
+		      "{\"sm_clock_mhz\":[1980,1110],\"memory_clock_mhz\":[2619,2619],"
+		      "\"power_mw\":[71000,412000],\"temperature_c\":[34,89],"
+		      "\"heat_ns\":93000000,\"power_ns\":0,\"slow\":[\"heat\",\"hardware\"],"
+		      "\"throttled\":true}");
+	/* hot before is hot; a counter that went back says nothing */
+	expect_health("h100-hot.txt", CALM,
+		      "{\"sm_clock_mhz\":[1110,1980],\"memory_clock_mhz\":[2619,2619],"
+		      "\"power_mw\":[412000,71000],\"temperature_c\":[89,34],\"power_ns\":0,"
+		      "\"slow\":[\"heat\",\"hardware\"],\"throttled\":true}");
+	/* each of NVML's bits; those of idle clocks, of clocks that were set and of a group are
+	 * none */
+	static const int64_t slow[] = {0,
+				       0,
+				       CVB_GPU_SLOW_POWER,
+				       CVB_GPU_SLOW_HARDWARE,
+				       0,
+				       CVB_GPU_SLOW_HEAT,
+				       CVB_GPU_SLOW_HEAT,
+				       CVB_GPU_SLOW_HARDWARE,
+				       0};
+	struct cvb_gpu *gpu = open_with(CALM, NULL);
+	struct cvb_gpu_health h;
+	char path[64];
+
+	assert_non_null(gpu);
+	for (unsigned bit = 0; bit < CVB_ARRAY_LEN(slow); bit++) {
+		set_reasons(CALM, 1U << bit, path);
+		cvb_gpu_health_read(gpu, &h);
+		assert_int_equal(h.slow, slow[bit]);
+	}
+	unlink(path);
+	cvb_gpu_close(gpu);
+	expect_health("old-driver.txt", "old-driver.txt", "null");
+	expect_health("none", "none", "null");
+#undef CALM
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_every_call_fails_once), cmocka_unit_test(test_meanings),
-		cmocka_unit_test(test_late_errors),	      cmocka_unit_test(test_no_such_device),
-		cmocka_unit_test(test_confidential_state),    cmocka_unit_test(test_description),
+		cmocka_unit_test(test_own_process),
+		cmocka_unit_test(test_own_process_cannot),
+		cmocka_unit_test(test_own_process_errors),
+		cmocka_unit_test(test_own_process_that_dies),
+		cmocka_unit_test(test_health),
+		cmocka_unit_test(test_every_call_fails_once),
+		cmocka_unit_test(test_meanings),
+		cmocka_unit_test(test_no_algorithm),
+		cmocka_unit_test(test_late_errors),
+		cmocka_unit_test(test_no_such_device),
+		cmocka_unit_test(test_confidential_state),
+		cmocka_unit_test(test_description),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -316,8 +316,11 @@ static void samples_are_cut_to_what_can_be_true(void **state)
 {
 #define SAMPLE(more) OK2("{\"values\":[1.5],\"duration_ns\":7" more "}")
 #define ROW(shortest, ratio, ns, throttles, swiotlb)                                               \
+	ROW_GPU(shortest, ratio, ns, throttles, swiotlb, "null")
+#define ROW_GPU(shortest, ratio, ns, throttles, swiotlb, gpu)                                      \
 	"{\"values\":[1.5],\"duration_ns\":7,\"shortest_ns\":" shortest ",\"steal_ratio\":" ratio  \
-	",\"steal_ns\":" ns ",\"throttles\":" throttles ",\"swiotlb\":" swiotlb "}"
+	",\"steal_ns\":" ns ",\"throttles\":" throttles ",\"swiotlb\":" swiotlb ",\"gpu\":" gpu    \
+	"}"
 	static const struct {
 		const char *reply, *row;
 	} cases[] = {
@@ -342,6 +345,17 @@ static void samples_are_cut_to_what_can_be_true(void **state)
 			"\"full\":1000001,\"max_sectors_kb\":4294967296,\"<b>\":1,"
 			"\"max_segment_size_bytes\":{\"a\":[[[[1]]]]}}"),
 		 ROW("0", "null", "0", "null", "{}")},
+		{SAMPLE(",\"gpu\":{\"sm_clock_mhz\":[1980,1755],\"power_mw\":[71000,702000],"
+			"\"heat_ns\":5,\"slow\":[\"heat\",\"power\",\"heat\"],\"throttled\":false}"),
+		 ROW_GPU("0", "null", "0", "null", "null",
+			 "{\"sm_clock_mhz\":[1980,1755],\"power_mw\":[71000,702000],\"heat_ns\":5,"
+			 "\"slow\":[\"power\",\"heat\"],\"throttled\":true}")},
+		{SAMPLE(",\"gpu\":{\"sm_clock_mhz\":[1,2,3],\"power_mw\":[1,-1],\"temperature_c\":"
+			"[1,\"2\"],\"power_ns\":-1,\"<b>\":1,\"slow\":[\"<b>\",\"power\",1],"
+			"\"throttled\":true}"),
+		 ROW_GPU("0", "null", "0", "null", "null",
+			 "{\"slow\":[\"power\"],\"throttled\":false}")},
+		{SAMPLE(",\"gpu\":[\"heat\"]"), ROW("0", "null", "0", "null", "null")},
 	};
 
 	(void)state;

@@ -10,6 +10,9 @@
  *   FAKE_NVML=file                        NVML's answers: "function return-code values…" a line;
  *                                         a function without a line is not found (13)
  *   FAKE_CUDA_DEVICES=n                   2 unless told
+ *   FAKE_BLAS_NONE=found                  cuBLASLt's heuristic finds no algorithm
+ *   FAKE_BLAS_NONE=state                  or one whose state says that it is none
+ *   FAKE_CUDA_LEFT=file                   gets fake_live() in figures when the program ends
  *
  * Built with FAKE_OLD it lacks a function of each library, as older drivers do.
  *

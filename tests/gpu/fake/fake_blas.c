@@ -5,7 +5,9 @@
 #include "gpu/emu.h"
 
 #include <cublasLt.h>
+#include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define CALL(name) FAKE_CALL(name, cublasStatus_t)
 
@@ -13,6 +15,11 @@ struct layout {
 	cudaDataType type;
 	uint64_t rows, cols;
 	int64_t ld;
+};
+
+struct preference {
+	size_t workspace_bytes; /* 0 unless told, as in the library */
+	uint32_t schemes;	/* all unless told */
 };
 
 struct desc {
@@ -99,7 +106,9 @@ FAKE_API cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layou
 FAKE_API cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *ret)
 {
 	CALL("cublasLtMatmulPreferenceCreate");
-	return made((void **)ret, 1);
+	made((void **)ret, sizeof(struct preference));
+	((struct preference *)*ret)->schemes = CUBLASLT_REDUCTION_SCHEME_MASK;
+	return CUBLAS_STATUS_SUCCESS;
 }
 
 FAKE_API cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p)
@@ -111,16 +120,45 @@ FAKE_API cublasStatus_t cublasLtMatmulPreferenceSetAttribute(
 	cublasLtMatmulPreference_t p, cublasLtMatmulPreferenceAttributes_t which, const void *value,
 	size_t bytes)
 {
-	(void)p;
-	(void)which;
 	CALL("cublasLtMatmulPreferenceSetAttribute");
-	return value && bytes == sizeof(size_t) ? CUBLAS_STATUS_SUCCESS
-						: CUBLAS_STATUS_INVALID_VALUE;
+	struct preference *want = (struct preference *)p;
+
+	if (which == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES && value && bytes == sizeof(size_t))
+		want->workspace_bytes = *(const size_t *)value;
+	else if (which == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK && value &&
+		 bytes == sizeof(uint32_t))
+		want->schemes = *(const uint32_t *)value;
+	else
+		return CUBLAS_STATUS_INVALID_VALUE;
+	return CUBLAS_STATUS_SUCCESS;
 }
 
 static bool is_byte(cudaDataType type)
 {
 	return type == CUDA_R_8I || type == CUDA_R_8F_E4M3;
+}
+
+/* May the types go together?  From the tables of cublasLtMatmul's documentation. */
+static bool types_fit(const struct desc *op, cudaDataType ab, cudaDataType c, cudaDataType d)
+{
+	static const struct {
+		cublasComputeType_t compute;
+		cudaDataType scale, ab, c, d;
+	} rows[] = {
+		{CUBLAS_COMPUTE_64F, CUDA_R_64F, CUDA_R_64F, CUDA_R_64F, CUDA_R_64F},
+		{CUBLAS_COMPUTE_32F, CUDA_R_32F, CUDA_R_32F, CUDA_R_32F, CUDA_R_32F},
+		{CUBLAS_COMPUTE_32F_FAST_TF32, CUDA_R_32F, CUDA_R_32F, CUDA_R_32F, CUDA_R_32F},
+		{CUBLAS_COMPUTE_32F, CUDA_R_32F, CUDA_R_16BF, CUDA_R_16BF, CUDA_R_16BF},
+		{CUBLAS_COMPUTE_32F, CUDA_R_32F, CUDA_R_16F, CUDA_R_16F, CUDA_R_16F},
+		{CUBLAS_COMPUTE_32F, CUDA_R_32F, CUDA_R_8F_E4M3, CUDA_R_16BF, CUDA_R_8F_E4M3},
+		{CUBLAS_COMPUTE_32I, CUDA_R_32F, CUDA_R_8I, CUDA_R_8I, CUDA_R_8I},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (rows[i].compute == op->compute && rows[i].scale == op->scale &&
+		    rows[i].ab == ab && rows[i].c == c && rows[i].d == d)
+			return true;
+	return false;
 }
 
 /* m, n, k of D = op(A) B + C if the four fit together. */
@@ -133,7 +171,8 @@ static bool shape(const struct desc *op, const struct layout *a, const struct la
 	if (b->rows != ret[2] || d->rows != ret[0] || d->cols != ret[1] || c->rows != ret[0] ||
 	    c->cols != ret[1] || a->ld < (int64_t)a->rows || d->ld < (int64_t)d->rows)
 		return false;
-	if (d->type == CUDA_R_8F_E4M3 && c->type != CUDA_R_16BF)
+	if (a->type != b->type || !types_fit(op, a->type, c->type, d->type) ||
+	    b->ld < (int64_t)b->rows || c->ld < (int64_t)c->rows)
 		return false;
 	return !is_byte(a->type) ||
 	       (op->turned && ret[0] % 16 == 0 && ret[1] % 16 == 0 && ret[2] % 16 == 0);
@@ -147,12 +186,24 @@ FAKE_API cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
 {
 	uint64_t mnk[3];
 
-	(void)ret;
 	CALL("cublasLtMatmulAlgoGetHeuristic");
 	if (!handle || !want || most < 1)
 		return CUBLAS_STATUS_INVALID_VALUE;
 	*ret_found = shape((struct desc *)op, (struct layout *)a, (struct layout *)b,
 			   (struct layout *)c, (struct layout *)d, mnk);
+	ret[0].state = *ret_found ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
+	const char *none = getenv("FAKE_BLAS_NONE");
+
+	if (none && !strcmp(none, "found"))
+		*ret_found = 0;
+	if (none && !strcmp(none, "state"))
+		ret[0].state = CUBLAS_STATUS_NOT_SUPPORTED;
+	ret[0].workspaceSize = ((struct preference *)want)->workspace_bytes;
+	/* parts of a sum are added in the output's type where that is not forbidden */
+	ret[0].algo.data[0] =
+		((struct preference *)want)->schemes &
+		(CUBLASLT_REDUCTION_SCHEME_INPLACE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE);
+	ret[0].algo.data[1] = ret[0].workspaceSize;
 	return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -163,6 +214,7 @@ struct product {
 	void *pd;
 	double alpha, beta;
 	uint64_t mnk[3];
+	bool lossy; /* the sum's first half goes through the output's type */
 };
 
 static double value_of(const struct layout *l, const void *p, uint64_t row, uint64_t col, bool tf32)
@@ -227,10 +279,15 @@ static void product_run(void *arg)
 		for (uint64_t row = 0; row < p->mnk[0]; row++) {
 			double sum = 0;
 
-			for (uint64_t i = 0; i < p->mnk[2]; i++)
+			for (uint64_t i = 0; i < p->mnk[2]; i++) {
+				if (p->lossy && i == p->mnk[2] / 2) {
+					put(&p->d, p->pd, row, col, sum);
+					sum = value_of(&p->d, p->pd, row, col, false);
+				}
 				sum += value_of(&p->a, p->pa, p->op.turned ? i : row,
 						p->op.turned ? row : i, tf32) *
 				       value_of(&p->b, p->pb, i, col, tf32);
+			}
 			sum *= p->alpha;
 			if (p->beta != 0)
 				sum += p->beta * value_of(&p->c, p->pc, row, col, false);
@@ -257,11 +314,13 @@ FAKE_API cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDe
 			    pd,
 			    0,
 			    0,
-			    {0}};
+			    {0},
+			    algo && algo->data[0]};
 	bool full = p.op.scale == CUDA_R_64F;
 
 	CALL("cublasLtMatmul");
-	if (!handle || !algo || !fake_is_device(workspace, workspace_bytes))
+	if (!handle || !algo || !fake_is_device(workspace, workspace_bytes) ||
+	    (uintptr_t)workspace % 256 || workspace_bytes < algo->data[1])
 		return CUBLAS_STATUS_INVALID_VALUE;
 	if (!shape(&p.op, &p.a, &p.b, &p.c, &p.d, p.mnk))
 		return CUBLAS_STATUS_NOT_SUPPORTED;

@@ -129,8 +129,9 @@ FAKE_API int nvmlDeviceGetVbiosVersion(void *device, char *ret, unsigned bytes)
 	FAKE_API int name(void *device, int kind, unsigned *ret)                                   \
 	{                                                                                          \
 		(void)device;                                                                      \
-		(void)kind;                                                                        \
-		return NUMBERS(#name, ret);                                                        \
+		char of[64];                                                                       \
+		snprintf(of, sizeof(of), "%s.%d", #name, kind);                                    \
+		return NUMBERS(of, ret);                                                           \
 	}
 NUMBER(nvmlDeviceGetCurrPcieLinkGeneration)
 NUMBER(nvmlDeviceGetCurrPcieLinkWidth)
@@ -172,5 +173,14 @@ GROUP(nvmlDeviceGetEccMode, (void *device, unsigned *now, unsigned *next),
       device ? NUMBERS("nvmlDeviceGetEccMode", now, next) : BAD_ARGUMENT)
 GROUP(nvmlDeviceGetRemappedRows, (void *device, unsigned *a, unsigned *b, unsigned *c, unsigned *d),
       device ? NUMBERS("nvmlDeviceGetRemappedRows", a, b, c, d) : BAD_ARGUMENT)
+#ifndef FAKE_OLD
+GROUP(nvmlDeviceGetCurrentClocksEventReasons, (void *device, unsigned long long *v),
+      device ? LONGS("nvmlDeviceGetCurrentClocksEventReasons", v) : BAD_ARGUMENT)
+#endif
+GROUP(nvmlDeviceGetViolationStatus, (void *device, int policy, unsigned long long v[2]),
+      device && (policy == 0 || policy == 1) ? LONGS(policy ? "nvmlDeviceGetViolationStatus.thermal"
+							    : "nvmlDeviceGetViolationStatus.power",
+						     v, v + 1)
+					     : BAD_ARGUMENT)
 GROUP(nvmlDeviceGetCurrentClocksThrottleReasons, (void *device, unsigned long long *v),
       device ? LONGS("nvmlDeviceGetCurrentClocksThrottleReasons", v) : BAD_ARGUMENT)
