@@ -28,7 +28,8 @@ static const char good[] = "[model]\n"
 			   "batch = 3\n"
 			   "context = 32\n"
 			   "prompt = 8\n"
-			   "small_kernels = 5\n";
+			   "small_kernels = 5\n"
+			   "tensor_parallel = 1\n";
 
 /* ---- files ---- */
 
@@ -225,17 +226,21 @@ static void a_wrong_step_is_untrusted(void **state)
 }
 
 /* One kernel of many that is not run must not go unnoticed: the step's data pass through it. */
-static int no_kernels(void *arg, struct cvb_gpu_stream *stream, uint64_t layer, struct cvb_err *err)
+static int no_kernels(void *arg, unsigned rank, struct cvb_gpu_stream *stream, uint64_t layer,
+		      enum llm_part part, struct cvb_err *err)
 {
 	(void)arg;
+	(void)rank;
 	(void)stream;
 	(void)layer;
+	(void)part;
 	(void)err;
 	return 0;
 }
 
 static void a_stale_result_is_seen(void **state)
 {
+	static const struct llm_shape shape = {.rows = 3, .inputs = 100, .results = 24};
 	struct llm_model *m = NULL;
 	struct llm_step s;
 	struct cvb_gpu *gpu = NULL;
@@ -244,7 +249,7 @@ static void a_stale_result_is_seen(void **state)
 	(void)state;
 	assert_int_equal(llm_model_parse(good, "x.ini", &m, NULL), 0);
 	assert_int_equal(cvb_gpu_open(ON, &gpu, NULL), 0);
-	assert_int_equal(llm_step_init(&s, gpu, m, 3, 100, 24, no_kernels, NULL, NULL), 0);
+	assert_int_equal(llm_step_init(&s, gpu, NULL, m, &shape, no_kernels, NULL, NULL), 0);
 	assert_int_equal(llm_step_run(&s, LLM_NAIVE, NULL), 0);
 	assert_int_equal(llm_step_check(&s, NULL), 0);
 	s.steps++; /* the device has the step's before */
