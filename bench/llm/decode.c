@@ -130,7 +130,7 @@ static struct llm_need need_of(const struct llm_model *m)
 		.kernels = REGIONS - 1,
 		.work_unit = "bytes",
 		.default_work = 2.0 * CVB_GIB,
-		.max_work = 64.0 * CVB_GIB,
+		.max_work = 32.0 * CVB_GIB,
 		.lower = "batch or context",
 	};
 

@@ -145,7 +145,7 @@ static struct llm_need need_of(const struct llm_model *m)
 		.kernels = PRODUCTS - 1,
 		.work_unit = "floating-point operations",
 		.default_work = 12e9,
-		.max_work = 1e12,
+		.max_work = 2e11,
 		.lower = "prompt",
 	};
 

@@ -9,10 +9,12 @@
 #include <errno.h>
 #include <inttypes.h>
 
-/* Device memory: what no GPU needs for one layer and the output layer. */
-#define MAX_BYTES (16.0 * CVB_GIB)
+/* Device memory: one layer of a model that one GPU has in use, and its output layer, are less. */
+#define MAX_BYTES (8.0 * CVB_GIB)
+/* The same of an emulator with the wall clock, and at most half of the machine's memory. */
+#define SLOW_MAX_BYTES (4.0 * CVB_GIB)
 /* Launches of a step: the largest published models have some 130 layers of some 15. */
-#define MAX_KERNELS 16384.0
+#define MAX_KERNELS 8192.0
 /* Fresh buffers that stock steps may leave until they are freed. */
 #define MAX_POOL_BYTES (256 * CVB_MIB)
 
@@ -35,14 +37,15 @@ bool llm_proxy_is_slow(const struct cvb_gpu *gpu)
 	return cvb_gpu_is_emulated(gpu) && !cvb_gpu_is_deterministic(gpu);
 }
 
-/* Half of this machine's memory is an emulated GPU's on the wall clock. */
 static double memory_limit(const struct cvb_gpu *gpu)
 {
 	uint64_t total;
 
-	if (!llm_proxy_is_slow(gpu) || cvb_meminfo_bytes("MemTotal", &total) < 0)
+	if (!llm_proxy_is_slow(gpu))
 		return MAX_BYTES;
-	return cvb_min(MAX_BYTES, (double)total / 2);
+	if (cvb_meminfo_bytes("MemTotal", &total) < 0)
+		return SLOW_MAX_BYTES;
+	return cvb_min(SLOW_MAX_BYTES, (double)total / 2);
 }
 
 /* What all ranks have to do: an emulator's share one machine. */
