@@ -102,7 +102,7 @@ struct way {
 	struct lane lane[MAX_LANES];
 	unsigned lanes;
 	uint8_t owner[MAX_LAYERS * PER_LAYER]; /* lane of each tensor */
-	uint64_t unchecked; /* loads since the last check */
+	uint64_t unchecked;		       /* loads since the last check */
 	bool done;
 };
 
