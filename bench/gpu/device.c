@@ -18,6 +18,7 @@
  * Memory for the windows of a batch: 2 ms of copies at 64 GB/s, faster than any link of today; and
  * at 8 GB/s where the CPU is the device, and checks are as slow as copies.
  */
+#define MAX_WINDOWS	       UINT64_C(4096)
 #define WINDOWS_BYTES	       ((size_t)128 * CVB_MIB)
 #define EMULATED_WINDOWS_BYTES ((size_t)16 * CVB_MIB)
 
@@ -67,7 +68,18 @@ uint64_t cvb_dev_windows(const struct cvb_gpu *gpu, size_t bytes)
 {
 	size_t all = cvb_gpu_is_emulated(gpu) ? EMULATED_WINDOWS_BYTES : WINDOWS_BYTES;
 
-	return cvb_gpu_is_deterministic(gpu) ? 1 : cvb_max((uint64_t)(all / bytes), UINT64_C(1));
+	if (cvb_gpu_is_deterministic(gpu))
+		return 1;
+	return cvb_min(cvb_max((uint64_t)(all / bytes), UINT64_C(1)), MAX_WINDOWS);
+}
+
+size_t cvb_dev_windows_bytes(const struct cvb_gpu *gpu, size_t max_bytes)
+{
+	size_t all = cvb_gpu_is_emulated(gpu) ? EMULATED_WINDOWS_BYTES : WINDOWS_BYTES;
+
+	if (cvb_gpu_is_deterministic(gpu))
+		return max_bytes;
+	return cvb_max(max_bytes, cvb_min(all, (size_t)MAX_WINDOWS * max_bytes));
 }
 
 /* ---- options ---- */

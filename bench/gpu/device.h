@@ -58,6 +58,8 @@ uint64_t cvb_dev_max_iters(const struct cvb_gpu *gpu, uint64_t virtual_iters, ui
 /* How many copies of `bytes` a batch may have, each with a window of its own; at least 1.  On a
  * virtual clock it is 1: more would take the same time and cost more to check. */
 uint64_t cvb_dev_windows(const struct cvb_gpu *gpu, size_t bytes);
+/* How long a buffer must be for the windows of copies of up to max_bytes. */
+size_t cvb_dev_windows_bytes(const struct cvb_gpu *gpu, size_t max_bytes);
 
 /* ---- options ---- */
 

@@ -395,7 +395,7 @@ static int p2p_setup(struct cvb_run *run, struct cvb_err *err)
 		       : virt	       ? VIRTUAL_MAX_BYTES
 				       : WALL_MAX_BYTES;
 	s->step = conf->step ? conf->step : virt ? 8 : 128;
-	s->bytes = cvb_max(s->max_bytes, (size_t)cvb_dev_windows(run->gpu, 1));
+	s->bytes = cvb_dev_windows_bytes(run->gpu, s->max_bytes);
 	r = cvb_dev_sizes_check(conf->min_bytes, s->max_bytes, s->step, err);
 	if (r == 0)
 		r = cvb_gpu_peer_open(run->gpu, &s->peer, err);

@@ -17,11 +17,9 @@ static enum cvb_gpu_mem host_kind(enum cvb_path_mem mem)
 int cvb_paths_init(struct cvb_paths *p, struct cvb_run *run, size_t max_bytes, size_t base_bytes,
 		   struct cvb_err *err)
 {
-	/* room for the windows of small copies, or for one of the largest */
-	size_t windows_bytes = (size_t)cvb_dev_windows(run->gpu, 1);
 	int r = 0;
 
-	*p = (struct cvb_paths){.bytes = cvb_max(max_bytes, windows_bytes), .run = run};
+	*p = (struct cvb_paths){.bytes = cvb_dev_windows_bytes(run->gpu, max_bytes), .run = run};
 	for (unsigned i = 0; r == 0 && i < CVB_ARRAY_LEN(p->dev); i++)
 		r = cvb_dev_init(&p->dev[i], run->gpu, NULL, p->bytes, base_bytes, SEED, err);
 	return r;
