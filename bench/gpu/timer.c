@@ -262,6 +262,10 @@ static int timer_setup(struct cvb_run *run, struct cvb_err *err)
 	/* once, untimed: a device may find out only now that it cannot */
 	if (r == 0)
 		r = time_kernel(run, STEP_BASE_NS, &pair, err);
+	if (r == 0 && cvb_gpu_is_deterministic(run->gpu))
+		cvb_run_note(run,
+			     "event times and the host's clock are the same virtual clock: they "
+			     "agree by construction, which tells nothing of a GPU");
 	if (r == 0 && cvb_gpu_caps(run->gpu)->trusted_events == CVB_GPU_OFF)
 		cvb_run_note(run, "the device says that its event times are not to be believed");
 	return r < 0 ? r : add_cases(run, err);
