@@ -70,13 +70,13 @@ static const struct cvb_opt block_opts[] = {
 };
 
 static const struct cvb_metric block_metrics[] = {
-	[METRIC_SHARE] =
-		{"share", CVB_REPORTED, CVB_LOWER_IS_BETTER, "ratio",
-		 "time inside the call / time from call to completion (explains decode loss "
-		 "of stock engines)"},
+	[METRIC_SHARE] = {"share", CVB_REPORTED, CVB_LOWER_IS_BETTER, "ratio",
+			  "time inside the call / time from call to completion "
+			  "(explains the decode throughput that stock engines lose "
+			  "under CC, 13 to 39 %)"},
 	[METRIC_BLOCKED] = {"blocked", CVB_REPORTED, CVB_LOWER_IS_BETTER, "ns",
-			    "time inside the call: what the calling thread cannot do anything "
-			    "else in"},
+			    "time inside the call (explains the same loss as a time: so "
+			    "long the thread that schedules stands still for each copy)"},
 	{.name = NULL},
 };
 

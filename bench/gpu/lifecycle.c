@@ -69,9 +69,11 @@ static const struct cvb_opt lifecycle_opts[] = {
 
 static const struct cvb_metric lifecycle_metrics[] = {
 	[METRIC_CREATE] = {"create", CVB_NS_PER_OP, CVB_LOWER_IS_BETTER, NULL,
-			   "time to make one; explains start-up and autoscaling, 5 to 7 times as "
-			   "long under CC"},
-	[METRIC_DESTROY] = {"destroy", CVB_NS_PER_OP, CVB_LOWER_IS_BETTER, NULL, "time to end one"},
+			   "time to make one (explains slow start-up and autoscaling: "
+			   "5 to 7 times as long under CC)"},
+	[METRIC_DESTROY] = {"destroy", CVB_NS_PER_OP, CVB_LOWER_IS_BETTER, NULL,
+			    "time to end one (explains the same, and programs that free "
+			    "for each request: 6 times as long under CC)"},
 	{.name = NULL},
 };
 

@@ -81,10 +81,11 @@ static const struct cvb_opt load_opts[] = {
 
 static const struct cvb_metric load_metrics[] = {
 	[METRIC_BANDWIDTH] = {"bandwidth", CVB_BYTES_PER_S, CVB_HIGHER_IS_BETTER, NULL,
-			      "bytes of all tensors / time; explains cold starts, 1.2 to 34 times "
-			      "as long under CC, by the loader"},
+			      "bytes of all tensors / time (explains cold starts, 1.2 to "
+			      "34 times as long under CC, by the loader)"},
 	[METRIC_TIME] = {"time", CVB_NS_PER_OP, CVB_LOWER_IS_BETTER, NULL,
-			 "time to load all tensors"},
+			 "time to load all tensors (explains the same: this much of "
+			 "a cold start is copies)"},
 	{.name = NULL},
 };
 

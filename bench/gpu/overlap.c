@@ -72,13 +72,16 @@ static const struct cvb_opt overlap_opts[] = {
 
 static const struct cvb_metric overlap_metrics[] = {
 	[METRIC_TIME] = {"time", CVB_NS_PER_OP, CVB_LOWER_IS_BETTER, NULL,
-			 "time of all copies and kernels"},
+			 "time of all copies and kernels (explains, copies or "
+			 "kernels alone against both, what a pipeline waits for)"},
 	[METRIC_HIDDEN] = {"hidden", CVB_REPORTED, CVB_HIGHER_IS_BETTER, "ratio",
-			   "(time with one stream - time) / (that - the longer of copies and "
-			   "kernels alone): 1 is all that could be hidden; explains pipelined "
-			   "input, of which CC leaves 0"},
+			   "(time with one stream - time) / (that - the longer of "
+			   "copies and kernels alone): 1 is all that could be hidden "
+			   "(explains the loss of pipelined training input, of which "
+			   "CC leaves 0)"},
 	[METRIC_GAIN] = {"gain", CVB_REPORTED, CVB_HIGHER_IS_BETTER, "ratio",
-			 "time with one stream / time with these; published: 1.5, under CC 1.0"},
+			 "time with one stream / time with these (explains the same "
+			 "loss: 1.5 was published, and 1.0 under CC)"},
 	{.name = NULL},
 };
 

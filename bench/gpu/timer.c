@@ -59,12 +59,13 @@ static const struct cvb_opt timer_opts[] = {
 };
 
 static const struct cvb_metric timer_metrics[] = {
-	[METRIC_DISAGREEMENT] =
-		{"disagreement", CVB_REPORTED, CVB_LOWER_IS_BETTER, "ratio",
-		 "|time by events / time by the host's clock - 1| (tells whether any "
-		 "number that a tool took by events can be believed)"},
+	[METRIC_DISAGREEMENT] = {"disagreement", CVB_REPORTED, CVB_LOWER_IS_BETTER, "ratio",
+				 "|time by events / time by the host's clock - 1| (explains "
+				 "losses and gains that are none: numbers taken by events "
+				 "that cannot be believed)"},
 	[METRIC_RESOLUTION] = {"resolution", CVB_REPORTED, CVB_LOWER_IS_BETTER, "ns",
-			       "smallest step between two different event times"},
+			       "smallest step between two different event times (explains "
+			       "the same for short spans)"},
 	{.name = NULL},
 };
 
