@@ -26,15 +26,19 @@ enum {
 
 static const struct cvb_metric capability_metrics[] = {
 	[METRIC_WORKS] = {"works", CVB_REPORTED, CVB_HIGHER_IS_BETTER, "ratio",
-			  "1 if it was tried and did what it should, 0 if the device cannot (tells "
-			  "what programs stumble over)"},
+			  "1 if it was tried and did what it should, 0 if the device "
+			  "cannot (explains programs that crash or fall back under "
+			  "CC)"},
 	[METRIC_STATED] = {"stated", CVB_REPORTED, CVB_HIGHER_IS_BETTER, "ratio",
-			   "1 if the device says that it can, or that it is on; 0 if not"},
+			   "1 if the device says that it can, or that it is on; 0 if "
+			   "not (explains the same where nothing can be tried)"},
 	[METRIC_COUNT] = {"count", CVB_REPORTED, CVB_HIGHER_IS_BETTER, "count",
-			  "capabilities that work"},
+			  "capabilities that work (explains at a glance whether a "
+			  "driver or a mode took some away)"},
 	[METRIC_MISMATCHES] = {"mismatches", CVB_REPORTED, CVB_LOWER_IS_BETTER, "count",
-			       "capabilities of which the device says something else than the try "
-			       "showed"},
+			       "capabilities of which the device says something else than "
+			       "the try showed (explains programs that ask first and crash "
+			       "all the same)"},
 	{.name = NULL},
 };
 

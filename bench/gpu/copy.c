@@ -4,7 +4,8 @@
  * direction.
  *
  * Every path (direction and kind of host memory) has its own destination, filled with zeroes before
- * and never zero afterwards, so that a check sees a path whose copies did not happen.
+ * and never zero afterwards, so that a check sees a path whose copies did not happen; every copy of
+ * a batch has its own window of it, so that a check sees each.
  */
 #include "core/opt.h"
 #include "core/util.h"
@@ -13,10 +14,11 @@
 #include <errno.h>
 #include <inttypes.h>
 
-#define WALL_MAX_BYTES	  (16 * CVB_MIB)
-#define VIRTUAL_MAX_BYTES (4096 * CVB_MIB)
-#define LARGE_BYTES	  (1024 * CVB_MIB)
-#define LARGE_STEP	  4
+#define WALL_MAX_BYTES	   (16 * CVB_MIB)
+#define EMULATED_MAX_BYTES (4 * CVB_MIB)
+#define VIRTUAL_MAX_BYTES  (4096 * CVB_MIB)
+#define LARGE_BYTES	   (1024 * CVB_MIB)
+#define LARGE_STEP	   4
 
 enum {
 	METRIC_BANDWIDTH,
@@ -60,15 +62,16 @@ static const struct cvb_opt copy_opts[] = {
 	 .max = 0x1p40,
 	 .def = "0",
 	 .unit = "bytes",
-	 .help = "largest copy; 0 means 16 MiB, and 4 GiB on a virtual clock"},
+	 .help = "largest copy; 0 means 16 MiB, 4 MiB on an emulated GPU, and 4 GiB on a virtual "
+		 "clock"},
 	{.name = "step",
 	 .type = CVB_OPT_U64,
 	 OPT(step),
 	 .min = 0,
 	 .max = 0x1p20,
 	 .def = "0",
-	 .help = "each size is the one before times this power of two; 0 means 8, and on a "
-		 "virtual clock 2 up to 1 GiB"},
+	 .help = "each size is the one before times this power of two; 0 means 8, 16 on an "
+		 "emulated GPU, and on a virtual clock 2 up to 1 GiB"},
 	{.name = "dir",
 	 .type = CVB_OPT_CHOICE,
 	 OPT(dir),
@@ -87,10 +90,12 @@ static const struct cvb_opt copy_opts[] = {
 
 static const struct cvb_metric copy_metrics[] = {
 	[METRIC_BANDWIDTH] = {"bandwidth", CVB_BYTES_PER_S, CVB_HIGHER_IS_BETTER, NULL,
-			      "bytes copied / time from issue to completion (explains model load, "
-			      "prefill, KV restore)"},
+			      "bytes copied / time from issue to completion (explains the "
+			      "loss of model load, prefill and KV restore: 0.06 to 0.78 "
+			      "of the bandwidth is left under CC)"},
 	[METRIC_LATENCY] = {"latency", CVB_NS_PER_OP, CVB_LOWER_IS_BETTER, NULL,
-			    "time from issue to completion of one copy, of two for duplex"},
+			    "time from issue to completion of one copy, of two for "
+			    "duplex (explains the toll of transfers for each token)"},
 	{.name = NULL},
 };
 
@@ -129,18 +134,9 @@ struct lanes {
 static int copy_lane(void *arg, unsigned lane, struct cvb_err *err)
 {
 	const struct lanes *l = arg;
-	enum cvb_gpu_dir dir = (enum cvb_gpu_dir)lane;
-	struct cvb_gpu_stream *stream = l->paths->dev[dir].stream;
-	int r = 0;
 
-	for (uint64_t i = 0; r == 0 && i < l->iters; i++) {
-		r = cvb_paths_issue(l->paths, dir, (enum cvb_path_mem)l->mem, l->bytes, err);
-		/* also after a failure: nothing may be in flight on return */
-		int synced = cvb_gpu_sync(stream, r < 0 ? NULL : err);
-
-		r = r < 0 ? r : synced;
-	}
-	return r;
+	return cvb_paths_copies(l->paths, (enum cvb_gpu_dir)lane, (enum cvb_path_mem)l->mem,
+				l->bytes, l->iters, err);
 }
 
 static int copies(struct cvb_run *run, enum dir dir, unsigned mem, size_t bytes, uint64_t iters,
@@ -177,7 +173,7 @@ static int add_sizes(struct cvb_run *run, enum dir dir, unsigned mem, struct cvb
 					    dirs[dir], "mem", mems[mem]),
 			.bytes = (double)size * copies_of_one,
 			.ops = 1,
-			.max_iters = cvb_dev_max_iters(run->gpu, 1, 0), /* each one checked */
+			.max_iters = cvb_dev_windows(run->gpu, size), /* each one checked */
 			.user = key_of(dir, mem),
 		};
 
@@ -219,20 +215,14 @@ static bool wanted(const struct cvb_run *run, enum dir dir)
 static int find_sizes(struct cvb_run *run, struct copy_state *s, struct cvb_err *err)
 {
 	const struct copy_conf *conf = run->conf;
-	bool virt = cvb_gpu_is_deterministic(run->gpu);
+	bool virt = cvb_gpu_is_deterministic(run->gpu), emu = cvb_gpu_is_emulated(run->gpu);
 
 	s->max_bytes = conf->max_bytes ? conf->max_bytes
 		       : virt	       ? VIRTUAL_MAX_BYTES
+		       : emu	       ? EMULATED_MAX_BYTES
 				       : WALL_MAX_BYTES;
-	s->step = conf->step ? conf->step : virt ? 2 : 8;
-	if (s->step < 2 || s->step & (s->step - 1))
-		return cvb_err_set(err, -EINVAL, "step=%" PRIu64 " is no power of two", conf->step);
-	if (conf->min_bytes > s->max_bytes)
-		return cvb_err_set(err, -EINVAL,
-				   "min_size (%" PRIu64 " bytes) is larger than max_size (%zu "
-				   "bytes)",
-				   conf->min_bytes, s->max_bytes);
-	return 0;
+	s->step = conf->step ? conf->step : virt ? 2 : emu ? 16 : 8;
+	return cvb_dev_sizes_check(conf->min_bytes, s->max_bytes, s->step, err);
 }
 
 static int copy_setup(struct cvb_run *run, struct cvb_err *err)
@@ -259,7 +249,7 @@ static int copy_setup(struct cvb_run *run, struct cvb_err *err)
 /* --- measuring ---------------------------------------------------------------------------------
  */
 
-/* Not timed: check what the batch before left.  A later copy would hide that this one was wrong. */
+/* Not timed: check what the batch before left. */
 static int copy_prepare(struct cvb_worker *worker, const struct cvb_case *c, uint64_t iters)
 {
 	struct copy_state *s = worker->run->state;

@@ -10,6 +10,11 @@
  * power of two and the next; all others are zero.  A check looks at every page that has memory
  * behind it: a byte that changed anywhere is found in both.
  *
+ * Windows.  A later copy to the same place would hide that an earlier one was wrong.  So each copy
+ * of a batch has a window of its own: copy number i moves bytes i * size to (i + 1) * size of the
+ * source to the same bytes of the destination, and a batch has no more copies than there are
+ * windows.  What a batch copied is one run of data that a check reads from end to end.
+ *
  * Threads: one struct cvb_dev belongs to one thread at a time.
  */
 #ifndef CVB_BENCH_GPU_DEVICE_H
@@ -49,6 +54,18 @@ uint64_t cvb_dev_now_ns(const struct cvb_gpu *gpu);
  * (0: none).
  */
 uint64_t cvb_dev_max_iters(const struct cvb_gpu *gpu, uint64_t virtual_iters, uint64_t most);
+
+/* How many copies of `bytes` a batch may have, each with a window of its own; at least 1.  On a
+ * virtual clock it is 1: more would take the same time and cost more to check. */
+uint64_t cvb_dev_windows(const struct cvb_gpu *gpu, size_t bytes);
+/* How long a buffer must be for the windows of copies of up to max_bytes. */
+size_t cvb_dev_windows_bytes(const struct cvb_gpu *gpu, size_t max_bytes);
+
+/* ---- options ---- */
+
+/* Of a sweep: min_size, max_size and step, a power of two.  -EINVAL names what is wrong. */
+CVB_MUST_CHECK int cvb_dev_sizes_check(uint64_t min_bytes, uint64_t max_bytes, uint64_t step,
+				       struct cvb_err *err);
 
 /* ---- a stream and its data ---- */
 
@@ -97,6 +114,10 @@ CVB_MUST_CHECK int cvb_dev_check(struct cvb_dev *d, struct cvb_gpu_buf *buf, siz
 /* Check, then clear, so that the next batch cannot live on what this one left. */
 CVB_MUST_CHECK int cvb_dev_check_clear(struct cvb_dev *d, struct cvb_gpu_buf *buf, size_t bytes,
 				       const char *what, struct cvb_err *err);
+/* After a batch: the same, but only clear what a trial (struct cvb_run) left, as no number comes of
+ * it. */
+CVB_MUST_CHECK int cvb_dev_after(struct cvb_dev *d, struct cvb_gpu_buf *buf, size_t bytes,
+				 bool trial, const char *what, struct cvb_err *err);
 
 /* The data's bytes from `first` (a multiple of 8) on, in plain memory. */
 void cvb_dev_pattern(uint64_t seed, void *p, size_t first, size_t bytes);

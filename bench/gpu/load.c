@@ -81,14 +81,16 @@ static const struct cvb_opt load_opts[] = {
 
 static const struct cvb_metric load_metrics[] = {
 	[METRIC_BANDWIDTH] = {"bandwidth", CVB_BYTES_PER_S, CVB_HIGHER_IS_BETTER, NULL,
-			      "bytes of all tensors / time; explains cold starts, 1.2 to 34 times "
-			      "as long under CC, by the loader"},
+			      "bytes of all tensors / time (explains cold starts, 1.2 to "
+			      "34 times as long under CC, by the loader)"},
 	[METRIC_TIME] = {"time", CVB_NS_PER_OP, CVB_LOWER_IS_BETTER, NULL,
-			 "time to load all tensors"},
+			 "time to load all tensors (explains the same: this much of "
+			 "a cold start is copies)"},
 	{.name = NULL},
 };
 
-/* One thread's share: its tensors lie one after the other in its buffers. */
+/* One thread's share: its tensors lie one after the other in a window of its buffers, and each load
+ * of a batch has another window. */
 struct lane {
 	struct cvb_gpu_context *context; /* NULL: the primary one */
 	struct cvb_dev dev;
@@ -101,17 +103,20 @@ struct way {
 	struct lane lane[MAX_LANES];
 	unsigned lanes;
 	uint8_t owner[MAX_LAYERS * PER_LAYER]; /* lane of each tensor */
-	bool unchecked, done;
+	uint64_t unchecked;		       /* loads since the last check */
+	bool done;
 };
 
 struct load_state {
 	struct way way[LOADERS];
+	bool trial; /* the batch under way is one */
 	struct cvb_dev_bad bad;
 };
 
 struct pass_arg {
 	const struct load_conf *conf;
 	struct way *way;
+	uint64_t window;
 };
 
 /* ---- tensors ---- */
@@ -168,7 +173,7 @@ static int load_share(void *arg, unsigned lane, struct cvb_err *err)
 {
 	const struct pass_arg *a = arg;
 	struct lane *l = &a->way->lane[lane];
-	size_t at = 0;
+	size_t at = (size_t)a->window * l->bytes;
 	int r = 0;
 
 	for (uint64_t i = 0; r == 0 && i < tensors(a->conf); i++) {
@@ -184,26 +189,26 @@ static int load_share(void *arg, unsigned lane, struct cvb_err *err)
 	return r < 0 ? r : synced;
 }
 
-static int pass(struct cvb_run *run, enum loader loader, struct cvb_err *err)
+static int pass(struct cvb_run *run, enum loader loader, uint64_t i, struct cvb_err *err)
 {
 	struct load_state *s = run->state;
 	struct way *w = &s->way[loader];
-	struct pass_arg arg = {run->conf, w};
+	struct pass_arg arg = {run->conf, w, i};
 
-	w->unchecked = true;
+	w->unchecked = i + 1;
 	return w->lanes > 1 ? cvb_gpu_parallel(run->gpu, w->lanes, load_share, &arg, err)
 			    : load_share(&arg, 0, err);
 }
 
-static int check(struct way *w, struct cvb_err *err)
+static int check(struct way *w, bool trial, struct cvb_err *err)
 {
 	int r = 0;
 
 	for (unsigned i = 0; r == 0 && i < w->lanes; i++)
-		r = cvb_dev_check_clear(&w->lane[i].dev, w->lane[i].dst, w->lane[i].bytes,
-					"gpu.load", err);
-	w->unchecked = false;
-	w->done = w->done || r == 0;
+		r = cvb_dev_after(&w->lane[i].dev, w->lane[i].dst, w->unchecked * w->lane[i].bytes,
+				  trial, "gpu.load", err);
+	w->unchecked = 0;
+	w->done = w->done || (r == 0 && !trial);
 	return r;
 }
 
@@ -214,6 +219,7 @@ static int make_lane(struct cvb_run *run, enum loader loader, unsigned i, struct
 	struct load_state *s = run->state;
 	struct way *w = &s->way[loader];
 	struct lane *l = &w->lane[i];
+	size_t bytes = l->bytes * cvb_dev_windows(run->gpu, all_bytes(run->conf));
 	int r = 0;
 
 	if (loader >= LOADER_PARALLEL)
@@ -222,20 +228,20 @@ static int make_lane(struct cvb_run *run, enum loader loader, unsigned i, struct
 								  : CVB_GPU_CONTEXT_PROCESS,
 					&l->context, err);
 	if (r == 0)
-		r = cvb_dev_init(&l->dev, run->gpu, l->context, l->bytes, l->bytes,
+		r = cvb_dev_init(&l->dev, run->gpu, l->context, bytes, l->bytes,
 				 /* seed= */ 100 * (uint64_t)loader + i, err);
 	if (r == 0)
 		r = cvb_dev_alloc(&l->dev,
 				  loader == LOADER_DEFAULT ? CVB_GPU_HOST_PAGEABLE
 							   : CVB_GPU_HOST_PINNED,
-				  l->bytes, &l->src, err);
+				  bytes, &l->src, err);
 	if (r == 0)
-		r = cvb_dev_alloc(&l->dev, CVB_GPU_DEVICE, l->bytes, &l->dst, err);
+		r = cvb_dev_alloc(&l->dev, CVB_GPU_DEVICE, bytes, &l->dst, err);
 	if (r == 0)
-		r = cvb_dev_clear(&l->dev, l->src, l->bytes, err);
+		r = cvb_dev_clear(&l->dev, l->src, bytes, err);
 	if (r == 0)
-		r = cvb_dev_fill(&l->dev, l->src, l->bytes, err);
-	return r < 0 ? r : cvb_dev_clear(&l->dev, l->dst, l->bytes, err);
+		r = cvb_dev_fill(&l->dev, l->src, bytes, err);
+	return r < 0 ? r : cvb_dev_clear(&l->dev, l->dst, bytes, err);
 }
 
 static void free_way(struct way *w)
@@ -270,7 +276,7 @@ static int try_loader(struct cvb_run *run, uint64_t user, struct cvb_err *err)
 	for (unsigned i = 0; r == 0 && i < w->lanes; i++)
 		r = make_lane(run, (enum loader)user, i, err);
 	if (r == 0)
-		r = pass(run, (enum loader)user, err);
+		r = pass(run, (enum loader)user, 0, err);
 	if (r == 0)
 		return 0;
 	free_way(w);
@@ -297,6 +303,7 @@ static int load_setup(struct cvb_run *run, struct cvb_err *err)
 				(json_int_t)bytes, "tensors", (json_int_t)tensors(conf)),
 			.bytes = bytes,
 			.ops = 1,
+			.max_iters = cvb_dev_windows(run->gpu, (size_t)bytes),
 			.user = (uint64_t)loader,
 		};
 
@@ -317,7 +324,8 @@ static int load_prepare(struct cvb_worker *worker, const struct cvb_case *c, uin
 	(void)iters;
 	for (int i = 0; i < LOADERS && s->bad.r == 0; i++)
 		if (s->way[i].unchecked)
-			cvb_dev_keep(&s->bad, check(&s->way[i], &err), &err);
+			cvb_dev_keep(&s->bad, check(&s->way[i], s->trial, &err), &err);
+	s->trial = worker->run->trial;
 	return 0;
 }
 
@@ -327,7 +335,7 @@ static int load_step(struct cvb_worker *worker, const struct cvb_case *c, uint64
 	int r = 0;
 
 	for (uint64_t i = 0; r == 0 && i < iters; i++)
-		r = pass(worker->run, (enum loader)c->user, &err);
+		r = pass(worker->run, (enum loader)c->user, i, &err);
 	return r < 0 ? cvb_dev_failed(worker->run, r, &err) : 0;
 }
 
@@ -338,7 +346,7 @@ static int load_verify(struct cvb_run *run, struct cvb_err *err)
 
 	for (int i = 0; r == 0 && i < LOADERS; i++)
 		if (s->way[i].unchecked)
-			r = check(&s->way[i], err);
+			r = check(&s->way[i], s->trial, err);
 	for (size_t i = 0; r == 0 && i < run->n_cases; i++)
 		if (!s->way[run->cases[i].user].done)
 			r = cvb_err_set(err, -EBADMSG, "gpu.load %s: never done",

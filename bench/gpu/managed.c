@@ -39,7 +39,7 @@ static const struct cvb_opt managed_opts[] = {
 	 .type = CVB_OPT_SIZE,
 	 .offset = offsetof(struct managed_conf, size_bytes),
 	 .min = 4096,
-	 .max = 0x1p36,
+	 .max = 0x1p32, /* the host writes and reads every word of it */
 	 .def = "64MiB",
 	 .unit = "bytes",
 	 .help = "length of the managed buffer"},
@@ -48,10 +48,11 @@ static const struct cvb_opt managed_opts[] = {
 
 static const struct cvb_metric managed_metrics[] = {
 	[METRIC_BANDWIDTH] = {"bandwidth", CVB_BYTES_PER_S, CVB_HIGHER_IS_BETTER, NULL,
-			      "bytes of the buffer / time; explains programs with managed memory, "
-			      "10 to 800 times slower under CC"},
+			      "bytes of the buffer / time (explains programs with managed "
+			      "memory, 10 to 800 times slower under CC)"},
 	[METRIC_TIME] = {"time", CVB_NS_PER_OP, CVB_LOWER_IS_BETTER, NULL,
-			 "time of the access that moves the buffer"},
+			 "time of the access that moves the buffer (explains the "
+			 "same as a time)"},
 	{.name = NULL},
 };
 

@@ -64,4 +64,10 @@ CVB_MUST_CHECK int cvb_matrix_check(struct cvb_gpu_stream *stream, struct cvb_gp
 				    const struct cvb_gpu_gemm *gemm, uint64_t seed_a,
 				    uint64_t seed_b, const char *what, struct cvb_err *err);
 
+/* The same of no more than `most` elements, the last one among them: for one of many products. */
+CVB_MUST_CHECK int cvb_matrix_check_some(struct cvb_gpu_stream *stream, struct cvb_gpu_buf *scratch,
+					 const struct cvb_gpu_gemm *gemm, uint64_t seed_a,
+					 uint64_t seed_b, size_t most, const char *what,
+					 struct cvb_err *err);
+
 #endif

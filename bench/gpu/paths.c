@@ -19,9 +19,9 @@ int cvb_paths_init(struct cvb_paths *p, struct cvb_run *run, size_t max_bytes, s
 {
 	int r = 0;
 
-	*p = (struct cvb_paths){.max_bytes = max_bytes, .bench = run->bench->name};
+	*p = (struct cvb_paths){.bytes = cvb_dev_windows_bytes(run->gpu, max_bytes), .run = run};
 	for (unsigned i = 0; r == 0 && i < CVB_ARRAY_LEN(p->dev); i++)
-		r = cvb_dev_init(&p->dev[i], run->gpu, NULL, max_bytes, base_bytes, SEED, err);
+		r = cvb_dev_init(&p->dev[i], run->gpu, NULL, p->bytes, base_bytes, SEED, err);
 	return r;
 }
 
@@ -46,10 +46,10 @@ static int make_source(struct cvb_paths *p, enum cvb_gpu_mem kind, struct cvb_gp
 
 	if (*ret)
 		return 0;
-	r = cvb_dev_alloc(d, kind, p->max_bytes, ret, err);
+	r = cvb_dev_alloc(d, kind, p->bytes, ret, err);
 	if (r == 0) /* its content is undefined */
-		r = cvb_dev_clear(d, *ret, p->max_bytes, err);
-	return r < 0 ? r : cvb_dev_fill(d, *ret, p->max_bytes, err);
+		r = cvb_dev_clear(d, *ret, p->bytes, err);
+	return r < 0 ? r : cvb_dev_fill(d, *ret, p->bytes, err);
 }
 
 int cvb_paths_make(struct cvb_paths *p, enum cvb_gpu_dir dir, enum cvb_path_mem mem,
@@ -64,19 +64,39 @@ int cvb_paths_make(struct cvb_paths *p, enum cvb_gpu_dir dir, enum cvb_path_mem 
 		return 0;
 	r = make_source(p, in ? host_kind(mem) : CVB_GPU_DEVICE, src, err);
 	if (r == 0)
-		r = cvb_dev_alloc(&p->dev[dir], in ? CVB_GPU_DEVICE : host_kind(mem), p->max_bytes,
+		r = cvb_dev_alloc(&p->dev[dir], in ? CVB_GPU_DEVICE : host_kind(mem), p->bytes,
 				  &path->dst, err);
 	path->src = *src;
-	return r < 0 ? r : cvb_dev_clear(&p->dev[dir], path->dst, p->max_bytes, err);
+	return r < 0 ? r : cvb_dev_clear(&p->dev[dir], path->dst, p->bytes, err);
 }
 
-int cvb_paths_issue(struct cvb_paths *p, enum cvb_gpu_dir dir, enum cvb_path_mem mem, size_t bytes,
-		    struct cvb_err *err)
+int cvb_paths_issue(struct cvb_paths *p, enum cvb_gpu_dir dir, enum cvb_path_mem mem, uint64_t i,
+		    size_t bytes, struct cvb_gpu_buf *host, struct cvb_err *err)
 {
 	struct cvb_path *path = &p->path[dir][mem];
+	struct cvb_gpu_stream *stream = p->dev[dir].stream;
+	size_t at = (size_t)i * bytes;
 
-	path->done_bytes = cvb_max(path->done_bytes, bytes);
-	return cvb_gpu_copy_async(p->dev[dir].stream, path->dst, 0, path->src, 0, bytes, err);
+	if (host && dir == CVB_GPU_D2H)
+		return cvb_gpu_copy_async(stream, host, 0, path->src, at, bytes, err);
+	path->done_bytes = cvb_max(path->done_bytes, at + bytes);
+	return host ? cvb_gpu_copy_async(stream, path->dst, at, host, 0, bytes, err)
+		    : cvb_gpu_copy_async(stream, path->dst, at, path->src, at, bytes, err);
+}
+
+int cvb_paths_copies(struct cvb_paths *p, enum cvb_gpu_dir dir, enum cvb_path_mem mem, size_t bytes,
+		     uint64_t iters, struct cvb_err *err)
+{
+	int r = 0;
+
+	for (uint64_t i = 0; r == 0 && i < iters; i++) {
+		r = cvb_paths_issue(p, dir, mem, i, bytes, NULL, err);
+		/* also after a failure: nothing may be in flight on return */
+		int synced = cvb_gpu_sync(p->dev[dir].stream, r < 0 ? NULL : err);
+
+		r = r < 0 ? r : synced;
+	}
+	return r;
 }
 
 static int check(struct cvb_paths *p, struct cvb_err *err)
@@ -92,9 +112,9 @@ static int check(struct cvb_paths *p, struct cvb_err *err)
 			if (!bytes)
 				continue;
 			path->done_bytes = 0;
-			snprintf(what, sizeof(what), "%s %s %s", p->bench,
+			snprintf(what, sizeof(what), "%s %s %s", p->run->bench->name,
 				 cvb_gpu_dir_text((enum cvb_gpu_dir)dir), cvb_path_mems[mem]);
-			r = cvb_dev_check_clear(&p->dev[dir], path->dst, bytes, what, err);
+			r = cvb_dev_after(&p->dev[dir], path->dst, bytes, p->trial, what, err);
 		}
 	}
 	return r;
@@ -106,6 +126,7 @@ void cvb_paths_look(struct cvb_paths *p)
 
 	if (p->bad.r == 0)
 		cvb_dev_keep(&p->bad, check(p, &err), &err);
+	p->trial = p->run->trial;
 }
 
 int cvb_paths_verify(struct cvb_paths *p, struct cvb_err *err)

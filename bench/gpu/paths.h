@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Ways between host and device: a direction and a kind of host memory, with a source that holds
- * data (device.h) and a destination of its own, zero before a copy, that is checked after it.
+ * data (device.h) and a destination of its own, zero before a batch, that is checked after it. Each
+ * copy of a batch has its own window.
  *
  * The two directions have a stream each, so that two host threads may use them at the same time.
  */
@@ -22,7 +23,7 @@ extern const char *const cvb_path_mems[];
 struct cvb_path {
 	struct cvb_gpu_buf *src; /* borrowed from struct cvb_paths */
 	struct cvb_gpu_buf *dst; /* NULL: not made */
-	size_t done_bytes;	 /* the largest copy since dst was zeroed */
+	size_t done_bytes;	 /* end of the last window copied to since dst was zeroed */
 };
 
 struct cvb_paths {
@@ -30,8 +31,9 @@ struct cvb_paths {
 	struct cvb_gpu_buf *host_src[CVB_PATH_MEMS];
 	struct cvb_gpu_buf *device_src;
 	struct cvb_path path[2][CVB_PATH_MEMS];
-	size_t max_bytes;
-	const char *bench; /* its name, for messages */
+	size_t bytes; /* length of every buffer */
+	const struct cvb_run *run;
+	bool trial; /* the batch since the last look is one */
 	struct cvb_dev_bad bad;
 	struct cvb_err first_reason; /* why something was left out */
 };
@@ -47,12 +49,22 @@ void cvb_paths_done(struct cvb_paths *p);
 CVB_MUST_CHECK int cvb_paths_make(struct cvb_paths *p, enum cvb_gpu_dir dir, enum cvb_path_mem mem,
 				  struct cvb_err *err);
 
-/* The path's copy of `bytes`, without a wait. */
+/*
+ * Copy number i (below cvb_dev_windows) of a batch whose copies have `bytes`, without a wait.
+ * `host`: a buffer of the caller's instead of the path's host memory, used from its first byte;
+ * data that go into it are the caller's to check.  NULL: the path's.
+ */
 CVB_MUST_CHECK int cvb_paths_issue(struct cvb_paths *p, enum cvb_gpu_dir dir, enum cvb_path_mem mem,
-				   size_t bytes, struct cvb_err *err);
+				   uint64_t i, size_t bytes, struct cvb_gpu_buf *host,
+				   struct cvb_err *err);
 
-/* Check and clear every destination that something was copied to since the last look; from
- * `prepare`: what is wrong is kept for verify. */
+/* A batch: `iters` copies, each with its wait. */
+CVB_MUST_CHECK int cvb_paths_copies(struct cvb_paths *p, enum cvb_gpu_dir dir,
+				    enum cvb_path_mem mem, size_t bytes, uint64_t iters,
+				    struct cvb_err *err);
+
+/* From `prepare`: check every destination that the batch before copied to (not after a trial), and
+ * clear it; what is wrong is kept for verify. */
 void cvb_paths_look(struct cvb_paths *p);
 /* The same at the end: what was kept, or what is wrong now. */
 CVB_MUST_CHECK int cvb_paths_verify(struct cvb_paths *p, struct cvb_err *err);

@@ -62,13 +62,15 @@ static const struct cvb_opt repeat_opts[] = {
 
 static const struct cvb_metric repeat_metrics[] = {
 	[METRIC_TIME] = {"time", CVB_NS_PER_OP, CVB_LOWER_IS_BETTER, NULL,
-			 "time of one operation and the wait for it"},
+			 "time of one operation and the wait for it (explains, from "
+			 "boot to boot, overhead that was left-over state of a GPU: "
+			 "16 % was published)"},
 	[METRIC_SPREAD] = {"spread", CVB_REPORTED, CVB_LOWER_IS_BETTER, "ratio",
-			   "1 + standard deviation / mean of the operations' times; 1.03 is the "
-			   "limit of a usable machine; tells noise and left-over state of the GPU, "
-			   "published as 16 %"},
+			   "1 + standard deviation / mean of the operations' times "
+			   "(explains differences that are noise: above 1.03 a few "
+			   "percent cannot be told)"},
 	[METRIC_WORST] = {"worst", CVB_REPORTED, CVB_LOWER_IS_BETTER, "ratio",
-			  "longest time / mean"},
+			  "longest time / mean (explains stutter that a mean hides)"},
 	{.name = NULL},
 };
 

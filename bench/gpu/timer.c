@@ -59,12 +59,13 @@ static const struct cvb_opt timer_opts[] = {
 };
 
 static const struct cvb_metric timer_metrics[] = {
-	[METRIC_DISAGREEMENT] =
-		{"disagreement", CVB_REPORTED, CVB_LOWER_IS_BETTER, "ratio",
-		 "|time by events / time by the host's clock - 1| (tells whether any "
-		 "number that a tool took by events can be believed)"},
+	[METRIC_DISAGREEMENT] = {"disagreement", CVB_REPORTED, CVB_LOWER_IS_BETTER, "ratio",
+				 "|time by events / time by the host's clock - 1| (explains "
+				 "losses and gains that are none: numbers taken by events "
+				 "that cannot be believed)"},
 	[METRIC_RESOLUTION] = {"resolution", CVB_REPORTED, CVB_LOWER_IS_BETTER, "ns",
-			       "smallest step between two different event times"},
+			       "smallest step between two different event times (explains "
+			       "the same for short spans)"},
 	{.name = NULL},
 };
 
@@ -262,6 +263,10 @@ static int timer_setup(struct cvb_run *run, struct cvb_err *err)
 	/* once, untimed: a device may find out only now that it cannot */
 	if (r == 0)
 		r = time_kernel(run, STEP_BASE_NS, &pair, err);
+	if (r == 0 && cvb_gpu_is_deterministic(run->gpu))
+		cvb_run_note(run,
+			     "event times and the host's clock are the same virtual clock: they "
+			     "agree by construction, which tells nothing of a GPU");
 	if (r == 0 && cvb_gpu_caps(run->gpu)->trusted_events == CVB_GPU_OFF)
 		cvb_run_note(run, "the device says that its event times are not to be believed");
 	return r < 0 ? r : add_cases(run, err);

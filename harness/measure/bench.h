@@ -135,6 +135,7 @@ struct cvb_run {
 	const char *peer;    /* servers that the campaign runs, see target/peer.h; NULL: none */
 	const char *disk;    /* block device or folder for disk I/O that the target provides */
 	uint64_t sample_ns;  /* wanted length of a sample; a guide for SELF_TIMED benchmarks */
+	bool trial;	     /* the batch under way calibrates or warms up: no number comes of it */
 	struct cvb_case *cases;
 	size_t n_cases;
 	double *values;	  /* n_cases × number of metrics, for cvb_run_report */

@@ -96,6 +96,7 @@ int cvb_runner_calibrate(struct cvb_runner *r, uint64_t *iters, struct cvb_err *
 			iters[i] = 1;
 		return 0;
 	}
+	r->run.trial = true;
 	for (size_t i = 0; i < r->run.n_cases; i++) {
 		ret = calibrate_case(r, &r->run.cases[i], target_ns, &iters[i], err);
 		if (ret < 0)
@@ -159,6 +160,7 @@ int cvb_runner_warm_up(struct cvb_runner *r, const uint64_t *iters, uint64_t bud
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	if (!cvb_runner_warms_up(r))
 		return cvb_err_set(err, -EINVAL, "%s does not warm up", r->run.bench->name);
+	r->run.trial = true;
 	for (size_t i = 0; i < r->run.n_cases; i++) {
 		uint64_t n = (uint64_t)((double)iters[i] * share);
 		int e = warm_up_case(r, &r->run.cases[i], cvb_max(n, UINT64_C(1)), budget_ns, times,
@@ -230,6 +232,7 @@ int cvb_runner_sample(struct cvb_runner *r, const uint64_t *iters, struct cvb_sa
 	/* the GPU's first and last: asking NVML takes longer than reading a counter */
 	cvb_gpu_health_read(r->run.gpu, &sample->gpu_before);
 	cvb_health_read(&before);
+	r->run.trial = false;
 	for (size_t i = 0; i < r->run.n_cases * r->n_metrics; i++)
 		r->run.values[i] = NAN;
 	if (r->run.bench->mode == CVB_MODE_SELF_TIMED) {

@@ -27,7 +27,12 @@ static inline void gpu_done(struct gpu_result *res)
 
 #define _cleanup_run_ __attribute__((cleanup(gpu_done)))
 
-static inline int gpu_sample(struct cvb_runner *runner, struct gpu_result *res)
+/*
+ * One sample, of `n` iterations of each case (0: as many as calibration finds), and the check after
+ * it.  `rows` gets what it gave; NULL: nobody wants it.
+ */
+static inline int gpu_sample_of(struct cvb_runner *runner, uint64_t n, json_t *rows,
+				struct cvb_err *err)
 {
 	size_t n_series, n_cases = cvb_runner_cases(runner);
 	const struct cvb_series *series = cvb_runner_series(runner, &n_series);
@@ -35,34 +40,31 @@ static inline int gpu_sample(struct cvb_runner *runner, struct gpu_result *res)
 	_cleanup_free_ uint64_t *ns = calloc(n_cases, sizeof(*ns));
 	_cleanup_free_ double *value = calloc(n_series, sizeof(*value));
 	struct cvb_sample s = {.value = value, .ns = ns};
-	int r = cvb_runner_calibrate(runner, iters, &res->err);
+	int r = n ? 0 : cvb_runner_calibrate(runner, iters, err);
 
+	for (size_t i = 0; n && i < n_cases; i++)
+		iters[i] = n;
 	if (r == 0)
-		r = cvb_runner_sample(runner, iters, &s, &res->err);
+		r = cvb_runner_sample(runner, iters, &s, err);
 	if (r == 0)
-		r = cvb_runner_verify(runner, &res->err);
-	for (size_t i = 0; r == 0 && i < n_series; i++) {
+		r = cvb_runner_verify(runner, err);
+	for (size_t i = 0; r == 0 && rows && i < n_series; i++) {
 		if (!isfinite(value[i]))
 			fail_msg("%s has no value", series[i].metric->name);
-		json_array_append_new(res->rows,
-				      json_pack("{s:s,s:O,s:f}", "metric", series[i].metric->name,
+		json_array_append_new(rows,
+				      json_pack("{s:s,s:O*,s:f}", "metric", series[i].metric->name,
 						"params", series[i].params, "value", value[i]));
 	}
-	res->left_out = json_deep_copy(cvb_runner_left_out(runner));
 	return r;
 }
 
-/* `options`: "key=value key=value", or NULL. */
-static inline struct gpu_result gpu_run(const char *name, const char *gpu, const char *options)
+/* "key=value key=value", or NULL, as an object. */
+static inline json_t *gpu_options(const char *options)
 {
-	struct gpu_result res = {.rows = json_array()};
-	const struct cvb_bench *bench = cvb_bench_find(name, &res.err);
-	_cleanup_json_ json_t *set = json_object();
 	_cleanup_free_ char *copy = strdup(options ? options : "");
-	struct cvb_runner *runner = NULL;
+	json_t *set = json_object();
 	char *rest = copy;
 
-	assert_non_null(bench);
 	for (char *word; (word = strsep(&rest, " "));) {
 		char *value = strchr(word, '=');
 
@@ -71,12 +73,26 @@ static inline struct gpu_result gpu_run(const char *name, const char *gpu, const
 		*value++ = '\0';
 		json_object_set_new(set, word, json_string(value));
 	}
+	return set;
+}
+
+/* `options`: "key=value key=value", or NULL. */
+static inline struct gpu_result gpu_run(const char *name, const char *gpu, const char *options)
+{
+	struct gpu_result res = {.rows = json_array()};
+	const struct cvb_bench *bench = cvb_bench_find(name, &res.err);
+	_cleanup_json_ json_t *set = gpu_options(options);
+	struct cvb_runner *runner = NULL;
+
+	assert_non_null(bench);
 	const struct cvb_runner_opts opts = {
 		.options = set, .gpu = gpu, .threads = 1, .sample_ns = CVB_NS_PER_MS};
 
 	res.r = cvb_runner_open(&runner, bench, &opts, &res.err);
-	if (res.r == 0)
-		res.r = gpu_sample(runner, &res);
+	if (res.r == 0) {
+		res.r = gpu_sample_of(runner, 0, res.rows, &res.err);
+		res.left_out = json_deep_copy(cvb_runner_left_out(runner));
+	}
 	cvb_runner_close(runner);
 	return res;
 }
