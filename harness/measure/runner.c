@@ -143,6 +143,7 @@ int cvb_runner_open(struct cvb_runner **ret, const struct cvb_bench *bench,
 	pthread_cond_init(&r->wake, NULL);
 	pthread_cond_init(&r->finished, NULL);
 	r->clock = &cvb_clock_host;
+	r->exact = opts->exact;
 	r->run =
 		(struct cvb_run){.bench = bench,
 				 .peer = opts->peer,

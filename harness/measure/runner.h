@@ -28,6 +28,7 @@ struct cvb_runner_opts {
 	const char *disk;
 	unsigned threads;   /* 0: one for each CPU we may run on */
 	uint64_t sample_ns; /* wanted sample length; 0: 20 ms.  A virtual clock's: 0.2 ms at most */
+	bool exact; /* run the counts that a sample is given, however short: to count calls */
 };
 
 /* One metric of one case: what a sample has one value for. */
@@ -108,7 +109,7 @@ CVB_MUST_CHECK int cvb_runner_warm_up(struct cvb_runner *r, const uint64_t *iter
 /*
  * Take one sample: every case once, in order, `iters[i]` iterations each.  Where these last less
  * than 1 ms, 1000 clock ticks or readings, the batch is thrown away and a longer one taken, up to
- * the case's max_iters; the values are of the iterations that were run.
+ * the case's max_iters (not with `exact`); the values are of the iterations that were run.
  */
 CVB_MUST_CHECK int cvb_runner_sample(struct cvb_runner *r, const uint64_t *iters,
 				     struct cvb_sample *sample, struct cvb_err *err);

@@ -38,6 +38,7 @@ struct cvb_runner_thread {
 struct cvb_runner {
 	struct cvb_run run;
 	void *conf;
+	bool exact; /* see struct cvb_runner_opts */
 	struct cvb_pin_map *pins;
 	const struct cvb_clock *clock;
 	struct cvb_series *series;

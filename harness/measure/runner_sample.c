@@ -212,7 +212,7 @@ static int sample_batch(struct cvb_runner *r, const struct cvb_case *c, uint64_t
 	uint64_t target_ns = shortest_batch_ns(r);
 	int ret = cvb_runner_batch(r, c, *iters, ret_ns, err);
 
-	if (!keeps_lengths(r->run.bench) || cvb_runner_deterministic(r))
+	if (r->exact || !keeps_lengths(r->run.bench) || cvb_runner_deterministic(r))
 		return ret;
 	for (unsigned i = 0; ret == 0 && i < MAX_SHORT_BATCHES; i++) {
 		if (*ret_ns >= target_ns / 2 || *iters >= most_iters(c))

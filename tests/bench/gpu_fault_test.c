@@ -28,8 +28,11 @@ static _Noreturn void failed(const char *name, const char *gpu, int r, const str
 static int run_once(const char *name, const char *gpu, const char *options, bool sample)
 {
 	_cleanup_json_ json_t *set = gpu_options(options);
-	const struct cvb_runner_opts opts = {
-		.options = set, .gpu = gpu, .threads = 1, .sample_ns = CVB_NS_PER_MS};
+	const struct cvb_runner_opts opts = {.options = set,
+					     .gpu = gpu,
+					     .threads = 1,
+					     .sample_ns = CVB_NS_PER_MS,
+					     .exact = true};
 	const struct cvb_bench *bench = cvb_bench_find(name, NULL);
 	struct cvb_runner *runner = NULL;
 	struct cvb_err err = {0};
