@@ -85,7 +85,7 @@ static void large_products_run_at_the_models_rate(void **state)
 	(void)state;
 	gpu_assert_ran(&off);
 	gpu_assert_ran(&on);
-	assert_between(gpu_get(&off, "rate", "{'n':8192,'type':'fp32'}"), 0.99 * 66.9e12, 66.9e12);
+	assert_between(gpu_get(&off, "rate", "{'n':8192,'type':'fp32'}"), 0.99 * 60e12, 60e12);
 	assert_between(slower(&off, &on, "rate", "{'type':'fp64'}"), 0.99, 1.0);
 	assert_int_equal(json_array_size(off.rows), 2);
 }
@@ -271,7 +271,7 @@ static void contexts_and_frees_cost_more_when_confidential(void **state)
 	gpu_assert_ran(&on);
 	assert_between(slower(&off, &on, "create", "{'kind':'context'}"), 5, 7);
 	assert_between(slower(&off, &on, "destroy", "{'kind':'device'}"), 1.2, 2);
-	assert_between(slower(&off, &on, "destroy", "{'kind':'pinned'}"), 1.2, 2);
+	assert_between(slower(&off, &on, "destroy", "{'kind':'pinned'}"), 2, 3);
 	assert_between(gpu_get(&on, "create", "{'kind':'context'}"), 0.8e9, 1.16e9);
 }
 

@@ -537,7 +537,7 @@ static void test_lifecycle(void **state)
 	start = now(&d);
 	cvb_gpu_free(buf(&d, CVB_GPU_HOST_PAGEABLE, 1 << 20));
 	assert_int_equal(now(&d), start); /* not the driver's */
-	assert_int_equal(cvb_gpu_alloc(d.gpu, CVB_GPU_DEVICE, (size_t)81 << 30, &device, &err),
+	assert_int_equal(cvb_gpu_alloc(d.gpu, CVB_GPU_DEVICE, (size_t)90 << 30, &device, &err),
 			 -ENOMEM);
 	cvb_gpu_close(d.gpu);
 }
