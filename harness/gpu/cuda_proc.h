@@ -18,6 +18,8 @@
 #ifndef CVB_GPU_CUDA_PROC_H
 #define CVB_GPU_CUDA_PROC_H
 
+#if CVB_CUDA
+
 #include "gpu/cuda.h"
 
 /* "FD NODE DEVICE": the socket, the NUMA node of host memory (-1: any), the spec's arguments */
@@ -62,4 +64,5 @@ CVB_MUST_CHECK int cuda_packet_take(int fd, void *p, size_t bytes, int *ret_fd);
 /* `pass_fd` goes along, -1: nothing.  false: the other side is gone. */
 CVB_MUST_CHECK bool cuda_packet_send(int fd, const void *p, size_t bytes, int pass_fd);
 
+#endif
 #endif

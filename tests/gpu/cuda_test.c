@@ -472,7 +472,7 @@ static pid_t child_pid(void)
 	assert_non_null(f);
 	assert_non_null(fgets(text, sizeof(text), f));
 	fclose(f);
-	return (pid_t)strtol(text, NULL, 10);
+	return (pid_t)strtoul(text, NULL, 10);
 }
 
 /* Mappings of memory files in a process. */
