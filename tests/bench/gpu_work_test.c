@@ -17,21 +17,6 @@ static double slower(const struct gpu_result *off, const struct gpu_result *on, 
 	return gpu_get(on, metric, params) / gpu_get(off, metric, params);
 }
 
-static void assert_between(double v, double low, double high)
-{
-	if (!(v >= low && v <= high))
-		fail_msg("%g is not in [%g, %g]", v, low, high);
-}
-
-static void assert_untrusted(const char *bench, const char *gpu, const char *options)
-{
-	_cleanup_run_ struct gpu_result res = gpu_run(bench, gpu, options);
-
-	if (res.r != -EBADMSG)
-		fail_msg("%s on %s with %s: %d, not untrusted", bench, gpu, options ? options : "",
-			 res.r);
-}
-
 /* ---- numbers ---- */
 
 static void numbers_are_exact_in_their_format(void **state)
@@ -51,7 +36,7 @@ static void numbers_are_exact_in_their_format(void **state)
 					 cvb_matrix_load(type, mem, i));
 			largest = fmax(largest, fabs(v));
 		}
-		assert_between(largest, 0.5, type == CVB_GPU_INT8 ? 15 : 1);
+		gpu_assert_between(largest, 0.5, type == CVB_GPU_INT8 ? 15 : 1);
 	}
 }
 
@@ -85,8 +70,9 @@ static void large_products_run_at_the_models_rate(void **state)
 	(void)state;
 	gpu_assert_ran(&off);
 	gpu_assert_ran(&on);
-	assert_between(gpu_get(&off, "rate", "{'n':8192,'type':'fp32'}"), 0.99 * 66.9e12, 66.9e12);
-	assert_between(slower(&off, &on, "rate", "{'type':'fp64'}"), 0.99, 1.0);
+	gpu_assert_between(gpu_get(&off, "rate", "{'n':8192,'type':'fp32'}"), 0.99 * 66.9e12,
+			   66.9e12);
+	gpu_assert_between(slower(&off, &on, "rate", "{'type':'fp64'}"), 0.99, 1.0);
 	assert_int_equal(json_array_size(off.rows), 2);
 }
 
@@ -110,8 +96,8 @@ static void a_wrong_product_is_seen_in_every_format(void **state)
 
 		snprintf(options, sizeof(options), "n=256 type=%s",
 			 cvb_gpu_type_text((enum cvb_gpu_type)t));
-		assert_untrusted("gpu.gemm", "fault:gemm=all/corrupt:" ON, options);
-		assert_untrusted("gpu.gemm", "fault:gemm=all/corrupt:emu:h100-tdx", options);
+		gpu_assert_untrusted("gpu.gemm", "fault:gemm=all/corrupt:" ON, options);
+		gpu_assert_untrusted("gpu.gemm", "fault:gemm=all/corrupt:emu:h100-tdx", options);
 	}
 }
 
@@ -124,7 +110,7 @@ static void a_format_that_is_not_there_is_named(void **state)
 
 	(void)state;
 	gpu_assert_ran(&all);
-	assert_non_null(strstr(gpu_left_out(&all, "type", "int8"), "int8"));
+	gpu_assert_left_out(&all, "type", "int8", "int8");
 	assert_int_equal(asked.r, -EOPNOTSUPP);
 	assert_says(&asked.err, "int8");
 }
@@ -140,19 +126,19 @@ static void memory_keeps_its_bandwidth(void **state)
 	gpu_assert_ran(&off);
 	gpu_assert_ran(&on);
 	/* three vectors move, not two: a third less would be seen */
-	assert_between(gpu_get(&off, "bandwidth", "{'op':'triad'}"), 0.95 * 2865e9, 2865e9);
-	assert_between(slower(&off, &on, "bandwidth", "{}"), 0.90, 1.0);
+	gpu_assert_between(gpu_get(&off, "bandwidth", "{'op':'triad'}"), 0.95 * 2865e9, 2865e9);
+	gpu_assert_between(slower(&off, &on, "bandwidth", "{}"), 0.90, 1.0);
 }
 
 static void wrong_memory_is_untrusted(void **state)
 {
 	(void)state;
-	assert_untrusted("gpu.hbm", "fault:launch=all/corrupt:" ON, "size=1MiB op=copy");
-	assert_untrusted("gpu.hbm", "fault:launch=all/corrupt:" ON, "size=1MiB op=triad");
-	assert_untrusted("gpu.hbm", "fault:launch=all/corrupt:" ON, "size=1MiB op=read");
-	assert_untrusted("gpu.hbm", "fault:copy=all/corrupt:" ON, "size=1MiB op=d2d");
+	gpu_assert_untrusted("gpu.hbm", "fault:launch=all/corrupt:" ON, "size=1MiB op=copy");
+	gpu_assert_untrusted("gpu.hbm", "fault:launch=all/corrupt:" ON, "size=1MiB op=triad");
+	gpu_assert_untrusted("gpu.hbm", "fault:launch=all/corrupt:" ON, "size=1MiB op=read");
+	gpu_assert_untrusted("gpu.hbm", "fault:copy=all/corrupt:" ON, "size=1MiB op=d2d");
 	/* a wrong word of an operand, although no product of it is looked at */
-	assert_untrusted("gpu.hbm", "fault:copy=1/corrupt:" ON, "size=1MiB op=triad");
+	gpu_assert_untrusted("gpu.hbm", "fault:copy=1/corrupt:" ON, "size=1MiB op=triad");
 }
 
 /* ---- gpu.managed ---- */
@@ -165,17 +151,17 @@ static void managed_memory_pays_for_each_page(void **state)
 	(void)state;
 	gpu_assert_ran(&off);
 	gpu_assert_ran(&on);
-	assert_between(slower(&off, &on, "time", "{'dir':'h2d'}"), 20, 36);
-	assert_between(slower(&off, &on, "time", "{'dir':'d2h'}"), 20, 36);
-	assert_between(slower(&off, &on, "time", "{'dir':'resident'}"), 1, 4);
+	gpu_assert_between(slower(&off, &on, "time", "{'dir':'h2d'}"), 20, 36);
+	gpu_assert_between(slower(&off, &on, "time", "{'dir':'d2h'}"), 20, 36);
+	gpu_assert_between(slower(&off, &on, "time", "{'dir':'resident'}"), 1, 4);
 }
 
 static void wrong_managed_memory_is_untrusted(void **state)
 {
 	(void)state;
-	assert_untrusted("gpu.managed", "fault:touch=all/corrupt:" ON, "size=1MiB");
-	assert_untrusted("gpu.managed", "fault:launch=all/corrupt:" ON, "size=1MiB");
-	assert_untrusted("gpu.managed", "fault:touch=all/corrupt:emu:h100-tdx", "size=1MiB");
+	gpu_assert_untrusted("gpu.managed", "fault:touch=all/corrupt:" ON, "size=1MiB");
+	gpu_assert_untrusted("gpu.managed", "fault:launch=all/corrupt:" ON, "size=1MiB");
+	gpu_assert_untrusted("gpu.managed", "fault:touch=all/corrupt:emu:h100-tdx", "size=1MiB");
 }
 
 /* ---- gpu.kv_restore ---- */
@@ -193,17 +179,17 @@ static void packing_blocks_pays_only_when_confidential(void **state)
 	assert_true(gpu_get(&off, "time", "{'dir':'h2d','mode':'batched'}") >
 		    gpu_get(&off, "time", "{'dir':'h2d','mode':'blocks'}"));
 	/* 512 blocks one after the other */
-	assert_between(gpu_get(&on, "time", "{'dir':'d2h','mode':'blocks'}") /
-			       gpu_get(&on, "block_latency", "{'dir':'d2h','mode':'blocks'}"),
-		       511.9, 512.1);
+	gpu_assert_between(gpu_get(&on, "time", "{'dir':'d2h','mode':'blocks'}") /
+				   gpu_get(&on, "block_latency", "{'dir':'d2h','mode':'blocks'}"),
+			   511.9, 512.1);
 }
 
 static void one_wrong_block_is_untrusted(void **state)
 {
 	(void)state;
 	/* the last of a pass of 64 copies, on the way in and back */
-	assert_untrusted("gpu.kv_restore", "fault:copy=200+/corrupt:" ON, "blocks=64");
-	assert_untrusted("gpu.kv_restore", "fault:copy=200+/corrupt:emu:h100-tdx", "blocks=64");
+	gpu_assert_untrusted("gpu.kv_restore", "fault:copy=200+/corrupt:" ON, "blocks=64");
+	gpu_assert_untrusted("gpu.kv_restore", "fault:copy=200+/corrupt:emu:h100-tdx", "blocks=64");
 }
 
 /* ---- gpu.overlap ---- */
@@ -218,9 +204,9 @@ static void streams_hide_copies_only_without_confidential_mode(void **state)
 	gpu_assert_ran(&on);
 	assert_true(gpu_get(&off, "gain", "{'streams':4}") > 1.5);
 	assert_true(gpu_get(&off, "hidden", "{'streams':4}") > 0.5);
-	assert_between(gpu_get(&on, "gain", "{'streams':4}"), 0.999, 1.001);
-	assert_between(gpu_get(&on, "hidden", "{'streams':4}"), -0.001, 0.001);
-	assert_untrusted("gpu.overlap", "fault:copy=40+/corrupt:" ON, "size=1MiB pieces=8");
+	gpu_assert_between(gpu_get(&on, "gain", "{'streams':4}"), 0.999, 1.001);
+	gpu_assert_between(gpu_get(&on, "hidden", "{'streams':4}"), -0.001, 0.001);
+	gpu_assert_untrusted("gpu.overlap", "fault:copy=40+/corrupt:" ON, "size=1MiB pieces=8");
 }
 
 /* ---- gpu.load ---- */
@@ -234,8 +220,7 @@ static void contexts_load_a_model_faster(void **state)
 	gpu_assert_ran(&res);
 	assert_true(gpu_get(&res, "time", "{'loader':'pinned'}") >
 		    2 * gpu_get(&res, "time", "{'loader':'processes','contexts':8}"));
-	assert_non_null(
-		strstr(gpu_left_out(&res, "loader", "default"), "pageable_h2d_toll is unknown"));
+	gpu_assert_left_out(&res, "loader", "default", "pageable_h2d_toll is unknown");
 }
 
 static void an_unpublished_loader_is_left_out(void **state)
@@ -244,10 +229,9 @@ static void an_unpublished_loader_is_left_out(void **state)
 
 	(void)state;
 	gpu_assert_ran(&res);
-	assert_non_null(strstr(gpu_left_out(&res, "loader", "parallel"),
-			       "thread_contexts_h2d_max is unknown"));
-	assert_between(gpu_get(&res, "bandwidth", "{'loader':'default'}"), 2.0e9, 3.2e9);
-	assert_untrusted("gpu.load", "fault:copy=40+/corrupt:emu:h100-tdx,cc=on", NULL);
+	gpu_assert_left_out(&res, "loader", "parallel", "thread_contexts_h2d_max is unknown");
+	gpu_assert_between(gpu_get(&res, "bandwidth", "{'loader':'default'}"), 2.0e9, 3.2e9);
+	gpu_assert_untrusted("gpu.load", "fault:copy=40+/corrupt:emu:h100-tdx,cc=on", NULL);
 }
 
 static void more_contexts_than_the_limit_are_left_out(void **state)
@@ -256,7 +240,7 @@ static void more_contexts_than_the_limit_are_left_out(void **state)
 
 	(void)state;
 	gpu_assert_ran(&res);
-	assert_non_null(strstr(gpu_left_out(&res, "loader", "parallel"), "18"));
+	gpu_assert_left_out(&res, "loader", "parallel", "18");
 }
 
 /* ---- gpu.lifecycle ---- */
@@ -269,16 +253,16 @@ static void contexts_and_frees_cost_more_when_confidential(void **state)
 	(void)state;
 	gpu_assert_ran(&off);
 	gpu_assert_ran(&on);
-	assert_between(slower(&off, &on, "create", "{'kind':'context'}"), 5, 7);
-	assert_between(slower(&off, &on, "destroy", "{'kind':'device'}"), 6, 20);
-	assert_between(gpu_get(&on, "create", "{'kind':'context'}"), 0.8e9, 1.16e9);
+	gpu_assert_between(slower(&off, &on, "create", "{'kind':'context'}"), 5, 7);
+	gpu_assert_between(slower(&off, &on, "destroy", "{'kind':'device'}"), 6, 20);
+	gpu_assert_between(gpu_get(&on, "create", "{'kind':'context'}"), 0.8e9, 1.16e9);
 }
 
 static void what_was_made_must_work(void **state)
 {
 	(void)state;
-	assert_untrusted("gpu.lifecycle", "fault:copy=30+/corrupt:" ON, NULL);
-	assert_untrusted("gpu.lifecycle", "fault:touch=all/corrupt:" ON, NULL);
+	gpu_assert_untrusted("gpu.lifecycle", "fault:copy=30+/corrupt:" ON, NULL);
+	gpu_assert_untrusted("gpu.lifecycle", "fault:touch=all/corrupt:" ON, NULL);
 }
 
 /* ---- gpu.repeat ---- */
@@ -291,12 +275,12 @@ static void spread_tells_noise(void **state)
 	(void)state;
 	gpu_assert_ran(&still);
 	gpu_assert_ran(&noisy);
-	assert_between(gpu_get(&still, "spread", "{'op':'copy'}"), 1, 1.0001);
+	gpu_assert_between(gpu_get(&still, "spread", "{'op':'copy'}"), 1, 1.0001);
 	/* uniform up to 20 % either way has a standard deviation of 11.5 % */
-	assert_between(gpu_get(&noisy, "spread", "{'op':'copy'}"), 1.03, 1.2);
-	assert_between(gpu_get(&noisy, "worst", "{'op':'copy'}"), 1.03, 1.25);
-	assert_untrusted("gpu.repeat", "fault:launch=all/corrupt:" ON, NULL);
-	assert_untrusted("gpu.repeat", "fault:gemm=all/corrupt:" ON, NULL);
+	gpu_assert_between(gpu_get(&noisy, "spread", "{'op':'copy'}"), 1.03, 1.2);
+	gpu_assert_between(gpu_get(&noisy, "worst", "{'op':'copy'}"), 1.03, 1.25);
+	gpu_assert_untrusted("gpu.repeat", "fault:launch=all/corrupt:" ON, NULL);
+	gpu_assert_untrusted("gpu.repeat", "fault:gemm=all/corrupt:" ON, NULL);
 }
 
 /* ---- all of them ---- */
