@@ -51,6 +51,9 @@ static void test_submit(void **state)
 	gpu_assert_ran(&on);
 	gpu_assert_ran(&off);
 	gpu_assert_between(gpu_get(&on, "launch", "{}") / gpu_get(&off, "launch", "{}"), 1.9, 2.1);
+	/* published: 4.9 us */
+	gpu_assert_between(gpu_get(&off, "launch", "{}"), 4.85e3, 4.95e3);
+	gpu_assert_between(gpu_get(&off, "launch_wait", "{}"), 9e3, 14e3);
 	gpu_assert_between(gpu_get(&on, "launch_wait", "{}") / gpu_get(&off, "launch_wait", "{}"),
 			   2.4, 2.8);
 	gpu_assert_between(gpu_get(&on, "sync_idle", "{}") / gpu_get(&off, "sync_idle", "{}"), 1,
@@ -82,6 +85,8 @@ static void test_small_copy(void **state)
 	gpu_assert_ran(&on);
 	gpu_assert_ran(&off);
 	gpu_assert_between(gpu_get(&on, "latency", reused), 20e3, 60e3);
+	/* 8 B, 16 B, … 64 KiB, each once, of two directions, kinds of memory and of buffers */
+	assert_int_equal(json_array_size(on.rows), 14 * 2 * 2 * 2);
 	gpu_assert_between(gpu_get(&on, "latency", reused) / gpu_get(&off, "latency", reused), 10,
 			   12);
 	/* the model's allocation: 141 us, and 13 us without */
@@ -121,6 +126,9 @@ static void test_copy_sweep(void **state)
 	gpu_assert_between(gpu_get(&on, "bandwidth", gib) / gpu_get(&off, "bandwidth", gib), 0.055,
 			   0.064);
 	gpu_assert_between(gpu_get(&on, "latency", gib), 0.93 * 422815e3, 1.07 * 422815e3);
+	gpu_assert_bytes(&on, "bandwidth", "latency", gib, 0x1p30);
+	gpu_assert_bytes(&on, "bandwidth", "latency",
+			 "{'size_bytes':64,'dir':'duplex','mem':'pinned'}", 2 * 64);
 	gpu_done(&on);
 	gpu_done(&off);
 }
@@ -182,6 +190,9 @@ static void test_p2p(void **state)
 			   10e3, 15e3);
 	assert_true(gpu_get(&on, "allreduce_latency", "{'size_bytes':4096,'devices':2}") >
 		    gpu_get(&off, "allreduce_latency", "{'size_bytes':4096,'devices':2}"));
+	/* two devices: 2 (n-1)/n is 1 */
+	gpu_assert_bytes(&on, "allreduce_bandwidth", "allreduce_latency",
+			 "{'size_bytes':4096,'devices':2}", 4096);
 	assert_int_equal(none.r, -EOPNOTSUPP);
 	assert_says(&none.err, "no peer");
 	gpu_done(&on);

@@ -171,6 +171,14 @@ static inline double gpu_get(const struct gpu_result *res, const char *metric, c
 	return value;
 }
 
+/* A rate of `bytes` in the time that `time` has in ns: two metrics of the same samples. */
+static inline void gpu_assert_bytes(const struct gpu_result *res, const char *rate,
+				    const char *time, const char *params, double bytes)
+{
+	gpu_assert_between(gpu_get(res, rate, params) * gpu_get(res, time, params) / 1e9,
+			   bytes * (1 - 1e-6), bytes * (1 + 1e-6));
+}
+
 /* Something with this text in its params was left out, with `part` in the reason. */
 static inline void gpu_assert_left_out(const struct gpu_result *res, const char *key,
 				       const char *word, const char *part)

@@ -5,6 +5,7 @@
  */
 #include "gpu_run.h"
 
+#include "core/file.h"
 #include "gpu/matrix.h"
 
 #define ON  "emu:h100-tdx,cc=on,clock=virtual"
@@ -130,6 +131,21 @@ static void memory_keeps_its_bandwidth(void **state)
 	gpu_assert_between(slower(&off, &on, "bandwidth", "{}"), 0.90, 1.0);
 }
 
+/* Bytes are counted as the operations move them: all reach nine tenths of the same rate. */
+static void every_operation_counts_its_bytes(void **state)
+{
+	_cleanup_run_ struct gpu_result off = gpu_run("gpu.hbm", OFF, "size=512MiB");
+	static const char *const ops[] = {"copy", "triad", "read", "d2d"};
+
+	(void)state;
+	gpu_assert_ran(&off);
+	for (size_t i = 0; i < CVB_ARRAY_LEN(ops); i++) {
+		_cleanup_free_ char *params = cvb_strf("{'op':'%s'}", ops[i]);
+
+		gpu_assert_between(gpu_get(&off, "bandwidth", params), 0.9 * 2865e9, 2865e9);
+	}
+}
+
 static void wrong_memory_is_untrusted(void **state)
 {
 	(void)state;
@@ -154,6 +170,7 @@ static void managed_memory_pays_for_each_page(void **state)
 	gpu_assert_between(slower(&off, &on, "time", "{'dir':'h2d'}"), 20, 36);
 	gpu_assert_between(slower(&off, &on, "time", "{'dir':'d2h'}"), 20, 36);
 	gpu_assert_between(slower(&off, &on, "time", "{'dir':'resident'}"), 1, 4);
+	gpu_assert_bytes(&on, "bandwidth", "time", "{'size_bytes':8388608,'dir':'h2d'}", 0x1p23);
 }
 
 static void wrong_managed_memory_is_untrusted(void **state)
@@ -184,6 +201,30 @@ static void packing_blocks_pays_only_when_confidential(void **state)
 			   511.9, 512.1);
 }
 
+/* A block by itself costs what a copy of its size and direction does, and one is slower. */
+static void blocks_cost_what_copies_cost(void **state)
+{
+	_cleanup_run_ struct gpu_result kv = gpu_run("gpu.kv_restore", ON, NULL);
+	_cleanup_run_ struct gpu_result copy =
+		gpu_run("gpu.copy", ON, "min_size=64KiB max_size=64KiB mem=pinned");
+	static const char *const dirs[] = {"h2d", "d2h"};
+
+	(void)state;
+	gpu_assert_ran(&kv);
+	gpu_assert_ran(&copy);
+	for (size_t i = 0; i < CVB_ARRAY_LEN(dirs); i++) {
+		_cleanup_free_ char *blocks = cvb_strf("{'dir':'%s','mode':'blocks'}", dirs[i]);
+		_cleanup_free_ char *dir = cvb_strf("{'dir':'%s'}", dirs[i]);
+
+		gpu_assert_between(gpu_get(&kv, "block_latency", blocks) /
+					   gpu_get(&copy, "latency", dir),
+				   0.95, 1.05);
+		gpu_assert_bytes(&kv, "bandwidth", "time", blocks, 512 * 65536.0);
+	}
+	assert_true(gpu_get(&copy, "latency", "{'dir':'h2d'}") >
+		    1.1 * gpu_get(&copy, "latency", "{'dir':'d2h'}"));
+}
+
 static void one_wrong_block_is_untrusted(void **state)
 {
 	(void)state;
@@ -204,6 +245,15 @@ static void streams_hide_copies_only_without_confidential_mode(void **state)
 	gpu_assert_ran(&on);
 	assert_true(gpu_get(&off, "gain", "{'streams':4}") > 1.5);
 	assert_true(gpu_get(&off, "hidden", "{'streams':4}") > 0.5);
+	/* by its formula, from the times of the same sample */
+	double one = gpu_get(&off, "time", "{'work':'both','streams':1}");
+	double four = gpu_get(&off, "time", "{'work':'both','streams':4}");
+	double longer = fmax(gpu_get(&off, "time", "{'work':'copy','streams':4}"),
+			     gpu_get(&off, "time", "{'work':'kernel','streams':4}"));
+
+	gpu_assert_between(gpu_get(&off, "hidden", "{'streams':4}"),
+			   0.999 * (one - four) / (one - longer),
+			   1.001 * (one - four) / (one - longer));
 	gpu_assert_between(gpu_get(&on, "gain", "{'streams':4}"), 0.999, 1.001);
 	gpu_assert_between(gpu_get(&on, "hidden", "{'streams':4}"), -0.001, 0.001);
 	gpu_assert_untrusted("gpu.overlap", "fault:copy=40+/corrupt:" ON, "size=1MiB pieces=8");
@@ -231,6 +281,9 @@ static void an_unpublished_loader_is_left_out(void **state)
 	gpu_assert_ran(&res);
 	gpu_assert_left_out(&res, "loader", "parallel", "thread_contexts_h2d_max is unknown");
 	gpu_assert_between(gpu_get(&res, "bandwidth", "{'loader':'default'}"), 2.0e9, 3.2e9);
+	/* two layers of Qwen2.5 0.5B in 16 bits: 2 (2 h h + 2 h kv + 3 h ffn + 2 h) 2 */
+	gpu_assert_bytes(&res, "bandwidth", "time", "{'loader':'pinned','size_bytes':59644928}",
+			 2 * 2 * 896.0 * (2 * 896 + 2 * 128 + 3 * 4864 + 2));
 	gpu_assert_untrusted("gpu.load", "fault:copy=40+/corrupt:emu:h100-tdx,cc=on", NULL);
 }
 
@@ -256,6 +309,59 @@ static void contexts_and_frees_cost_more_when_confidential(void **state)
 	gpu_assert_between(slower(&off, &on, "create", "{'kind':'context'}"), 5, 7);
 	gpu_assert_between(slower(&off, &on, "destroy", "{'kind':'device'}"), 6, 20);
 	gpu_assert_between(gpu_get(&on, "create", "{'kind':'context'}"), 0.8e9, 1.16e9);
+}
+
+/* A folder of data with one model, whose GPU takes `limit` contexts; freed by the caller. */
+static char *model_with_contexts(unsigned limit)
+{
+	_cleanup_free_ char *from = cvb_data_path("profiles/gpu/h100-tdx.ini", NULL);
+	char *dir = strdup("/tmp/cvb-gpu-XXXXXX"), *text = NULL;
+	size_t bytes;
+
+	assert_non_null(from);
+	assert_non_null(dir);
+	assert_non_null(mkdtemp(dir));
+	_cleanup_free_ char *folder = cvb_strf("%s/profiles/gpu", dir);
+	_cleanup_free_ char *to = cvb_strf("%s/h100-tdx.ini", folder);
+
+	assert_int_equal(cvb_file_read(from, 1 << 20, &text, &bytes, NULL), 0);
+	char *section = strstr(text, "[context_limit]");
+	char *value = section ? strstr(section, "on = ") : NULL;
+
+	assert_non_null(value);
+	size_t digits = strspn(value + 5, "0123456789");
+	_cleanup_free_ char *changed =
+		cvb_strf("%.*s%u%s", (int)(value + 5 - text), text, limit, value + 5 + digits);
+
+	free(text);
+	assert_int_equal(cvb_mkdir_all(folder, NULL), 0);
+	assert_int_equal(cvb_file_write(to, changed, strlen(changed), NULL), 0);
+	return dir;
+}
+
+static void where_one_context_is_all_the_rest_is_measured(void **state)
+{
+	const char *before = getenv("CVMBENCH_DATADIR");
+	_cleanup_free_ char *data = before ? strdup(before) : NULL;
+	_cleanup_free_ char *dir = model_with_contexts(1);
+
+	(void)state;
+	setenv("CVMBENCH_DATADIR", dir, 1);
+	_cleanup_run_ struct gpu_result one = gpu_run("gpu.lifecycle", ON, NULL);
+	_cleanup_run_ struct gpu_result load = gpu_run("gpu.load", ON, NULL);
+
+	if (data)
+		setenv("CVMBENCH_DATADIR", data, 1);
+	else
+		unsetenv("CVMBENCH_DATADIR");
+	cvb_ignore(cvb_remove_tree(dir));
+	gpu_assert_ran(&one);
+	gpu_assert_ran(&load);
+	gpu_assert_left_out(&one, "kind", "context", "takes 1 contexts");
+	gpu_assert_left_out(&one, "kind", "process_context", "takes 1 contexts");
+	gpu_assert_left_out(&load, "loader", "parallel", "takes 1 contexts");
+	assert_true(gpu_get(&one, "create", "{'kind':'pinned'}") > 0);
+	assert_true(gpu_get(&one, "destroy", "{'kind':'device'}") > 0);
 }
 
 static void what_was_made_must_work(void **state)
@@ -347,16 +453,19 @@ int main(void)
 		cmocka_unit_test(a_wrong_product_is_seen_in_every_format),
 		cmocka_unit_test(a_format_that_is_not_there_is_named),
 		cmocka_unit_test(memory_keeps_its_bandwidth),
+		cmocka_unit_test(every_operation_counts_its_bytes),
 		cmocka_unit_test(wrong_memory_is_untrusted),
 		cmocka_unit_test(managed_memory_pays_for_each_page),
 		cmocka_unit_test(wrong_managed_memory_is_untrusted),
 		cmocka_unit_test(packing_blocks_pays_only_when_confidential),
+		cmocka_unit_test(blocks_cost_what_copies_cost),
 		cmocka_unit_test(one_wrong_block_is_untrusted),
 		cmocka_unit_test(streams_hide_copies_only_without_confidential_mode),
 		cmocka_unit_test(contexts_load_a_model_faster),
 		cmocka_unit_test(an_unpublished_loader_is_left_out),
 		cmocka_unit_test(more_contexts_than_the_limit_are_left_out),
 		cmocka_unit_test(contexts_and_frees_cost_more_when_confidential),
+		cmocka_unit_test(where_one_context_is_all_the_rest_is_measured),
 		cmocka_unit_test(what_was_made_must_work),
 		cmocka_unit_test(spread_tells_noise),
 		cmocka_unit_test(the_virtual_clock_gives_the_same_numbers_again),
