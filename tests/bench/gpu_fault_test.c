@@ -139,6 +139,13 @@ static void wrong_peer_copies(void **state)
 	each_is_seen("gpu.p2p", "launch", OFF, "min_size=64 max_size=64", 2 * ITERS);
 }
 
+static void wrong_launches(void **state)
+{
+	(void)state;
+	/* the last thing that is measured: no later batch looks at it */
+	each_is_seen("gpu.submit", "graph", OFF, "min_launches=4 max_launches=4", ITERS);
+}
+
 static void wrong_products(void **state)
 {
 	(void)state;
@@ -156,6 +163,7 @@ int main(void)
 		cmocka_unit_test(wrong_copies_beside_others),
 		cmocka_unit_test(wrong_blocks_and_tensors),
 		cmocka_unit_test(wrong_peer_copies),
+		cmocka_unit_test(wrong_launches),
 		cmocka_unit_test(wrong_products),
 	};
 

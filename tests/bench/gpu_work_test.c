@@ -5,6 +5,7 @@
  */
 #include "gpu_run.h"
 
+#include "core/file.h"
 #include "gpu/matrix.h"
 
 #define ON  "emu:h100-tdx,cc=on,clock=virtual"
@@ -15,21 +16,6 @@ static double slower(const struct gpu_result *off, const struct gpu_result *on, 
 		     const char *params)
 {
 	return gpu_get(on, metric, params) / gpu_get(off, metric, params);
-}
-
-static void assert_between(double v, double low, double high)
-{
-	if (!(v >= low && v <= high))
-		fail_msg("%g is not in [%g, %g]", v, low, high);
-}
-
-static void assert_untrusted(const char *bench, const char *gpu, const char *options)
-{
-	_cleanup_run_ struct gpu_result res = gpu_run(bench, gpu, options);
-
-	if (res.r != -EBADMSG)
-		fail_msg("%s on %s with %s: %d, not untrusted", bench, gpu, options ? options : "",
-			 res.r);
 }
 
 /* ---- numbers ---- */
@@ -51,7 +37,7 @@ static void numbers_are_exact_in_their_format(void **state)
 					 cvb_matrix_load(type, mem, i));
 			largest = fmax(largest, fabs(v));
 		}
-		assert_between(largest, 0.5, type == CVB_GPU_INT8 ? 15 : 1);
+		gpu_assert_between(largest, 0.5, type == CVB_GPU_INT8 ? 15 : 1);
 	}
 }
 
@@ -85,8 +71,8 @@ static void large_products_run_at_the_models_rate(void **state)
 	(void)state;
 	gpu_assert_ran(&off);
 	gpu_assert_ran(&on);
-	assert_between(gpu_get(&off, "rate", "{'n':8192,'type':'fp32'}"), 0.99 * 60e12, 60e12);
-	assert_between(slower(&off, &on, "rate", "{'type':'fp64'}"), 0.99, 1.0);
+	gpu_assert_between(gpu_get(&off, "rate", "{'n':8192,'type':'fp32'}"), 0.99 * 60e12, 60e12);
+	gpu_assert_between(slower(&off, &on, "rate", "{'type':'fp64'}"), 0.99, 1.0);
 	assert_int_equal(json_array_size(off.rows), 2);
 }
 
@@ -110,8 +96,8 @@ static void a_wrong_product_is_seen_in_every_format(void **state)
 
 		snprintf(options, sizeof(options), "n=256 type=%s",
 			 cvb_gpu_type_text((enum cvb_gpu_type)t));
-		assert_untrusted("gpu.gemm", "fault:gemm=all/corrupt:" ON, options);
-		assert_untrusted("gpu.gemm", "fault:gemm=all/corrupt:emu:h100-tdx", options);
+		gpu_assert_untrusted("gpu.gemm", "fault:gemm=all/corrupt:" ON, options);
+		gpu_assert_untrusted("gpu.gemm", "fault:gemm=all/corrupt:emu:h100-tdx", options);
 	}
 }
 
@@ -124,7 +110,7 @@ static void a_format_that_is_not_there_is_named(void **state)
 
 	(void)state;
 	gpu_assert_ran(&all);
-	assert_non_null(strstr(gpu_left_out(&all, "type", "int8"), "int8"));
+	gpu_assert_left_out(&all, "type", "int8", "int8");
 	assert_int_equal(asked.r, -EOPNOTSUPP);
 	assert_says(&asked.err, "int8");
 }
@@ -140,19 +126,34 @@ static void memory_keeps_its_bandwidth(void **state)
 	gpu_assert_ran(&off);
 	gpu_assert_ran(&on);
 	/* three vectors move, not two: a third less would be seen */
-	assert_between(gpu_get(&off, "bandwidth", "{'op':'triad'}"), 0.95 * 2865e9, 2865e9);
-	assert_between(slower(&off, &on, "bandwidth", "{}"), 0.90, 1.0);
+	gpu_assert_between(gpu_get(&off, "bandwidth", "{'op':'triad'}"), 0.95 * 2865e9, 2865e9);
+	gpu_assert_between(slower(&off, &on, "bandwidth", "{}"), 0.90, 1.0);
+}
+
+/* Bytes are counted as the operations move them: all reach nine tenths of the same rate. */
+static void every_operation_counts_its_bytes(void **state)
+{
+	_cleanup_run_ struct gpu_result off = gpu_run("gpu.hbm", OFF, "size=512MiB");
+	static const char *const ops[] = {"copy", "triad", "read", "d2d"};
+
+	(void)state;
+	gpu_assert_ran(&off);
+	for (size_t i = 0; i < CVB_ARRAY_LEN(ops); i++) {
+		_cleanup_free_ char *params = cvb_strf("{'op':'%s'}", ops[i]);
+
+		gpu_assert_between(gpu_get(&off, "bandwidth", params), 0.9 * 2865e9, 2865e9);
+	}
 }
 
 static void wrong_memory_is_untrusted(void **state)
 {
 	(void)state;
-	assert_untrusted("gpu.hbm", "fault:launch=all/corrupt:" ON, "size=1MiB op=copy");
-	assert_untrusted("gpu.hbm", "fault:launch=all/corrupt:" ON, "size=1MiB op=triad");
-	assert_untrusted("gpu.hbm", "fault:launch=all/corrupt:" ON, "size=1MiB op=read");
-	assert_untrusted("gpu.hbm", "fault:copy=all/corrupt:" ON, "size=1MiB op=d2d");
+	gpu_assert_untrusted("gpu.hbm", "fault:launch=all/corrupt:" ON, "size=1MiB op=copy");
+	gpu_assert_untrusted("gpu.hbm", "fault:launch=all/corrupt:" ON, "size=1MiB op=triad");
+	gpu_assert_untrusted("gpu.hbm", "fault:launch=all/corrupt:" ON, "size=1MiB op=read");
+	gpu_assert_untrusted("gpu.hbm", "fault:copy=all/corrupt:" ON, "size=1MiB op=d2d");
 	/* a wrong word of an operand, although no product of it is looked at */
-	assert_untrusted("gpu.hbm", "fault:copy=1/corrupt:" ON, "size=1MiB op=triad");
+	gpu_assert_untrusted("gpu.hbm", "fault:copy=1/corrupt:" ON, "size=1MiB op=triad");
 }
 
 /* ---- gpu.managed ---- */
@@ -165,17 +166,18 @@ static void managed_memory_pays_for_each_page(void **state)
 	(void)state;
 	gpu_assert_ran(&off);
 	gpu_assert_ran(&on);
-	assert_between(slower(&off, &on, "time", "{'dir':'h2d'}"), 20, 36);
-	assert_between(slower(&off, &on, "time", "{'dir':'d2h'}"), 20, 36);
-	assert_between(slower(&off, &on, "time", "{'dir':'resident'}"), 1, 4);
+	gpu_assert_between(slower(&off, &on, "time", "{'dir':'h2d'}"), 20, 36);
+	gpu_assert_between(slower(&off, &on, "time", "{'dir':'d2h'}"), 20, 36);
+	gpu_assert_between(slower(&off, &on, "time", "{'dir':'resident'}"), 1, 4);
+	gpu_assert_bytes(&on, "bandwidth", "time", "{'size_bytes':8388608,'dir':'h2d'}", 0x1p23);
 }
 
 static void wrong_managed_memory_is_untrusted(void **state)
 {
 	(void)state;
-	assert_untrusted("gpu.managed", "fault:touch=all/corrupt:" ON, "size=1MiB");
-	assert_untrusted("gpu.managed", "fault:launch=all/corrupt:" ON, "size=1MiB");
-	assert_untrusted("gpu.managed", "fault:touch=all/corrupt:emu:h100-tdx", "size=1MiB");
+	gpu_assert_untrusted("gpu.managed", "fault:touch=all/corrupt:" ON, "size=1MiB");
+	gpu_assert_untrusted("gpu.managed", "fault:launch=all/corrupt:" ON, "size=1MiB");
+	gpu_assert_untrusted("gpu.managed", "fault:touch=all/corrupt:emu:h100-tdx", "size=1MiB");
 }
 
 /* ---- gpu.kv_restore ---- */
@@ -193,17 +195,41 @@ static void packing_blocks_pays_only_when_confidential(void **state)
 	assert_true(gpu_get(&off, "time", "{'dir':'h2d','mode':'batched'}") >
 		    gpu_get(&off, "time", "{'dir':'h2d','mode':'blocks'}"));
 	/* 512 blocks one after the other */
-	assert_between(gpu_get(&on, "time", "{'dir':'d2h','mode':'blocks'}") /
-			       gpu_get(&on, "block_latency", "{'dir':'d2h','mode':'blocks'}"),
-		       511.9, 512.1);
+	gpu_assert_between(gpu_get(&on, "time", "{'dir':'d2h','mode':'blocks'}") /
+				   gpu_get(&on, "block_latency", "{'dir':'d2h','mode':'blocks'}"),
+			   511.9, 512.1);
+}
+
+/* A block by itself costs what a copy of its size and direction does, and one is slower. */
+static void blocks_cost_what_copies_cost(void **state)
+{
+	_cleanup_run_ struct gpu_result kv = gpu_run("gpu.kv_restore", ON, NULL);
+	_cleanup_run_ struct gpu_result copy =
+		gpu_run("gpu.copy", ON, "min_size=64KiB max_size=64KiB mem=pinned");
+	static const char *const dirs[] = {"h2d", "d2h"};
+
+	(void)state;
+	gpu_assert_ran(&kv);
+	gpu_assert_ran(&copy);
+	for (size_t i = 0; i < CVB_ARRAY_LEN(dirs); i++) {
+		_cleanup_free_ char *blocks = cvb_strf("{'dir':'%s','mode':'blocks'}", dirs[i]);
+		_cleanup_free_ char *dir = cvb_strf("{'dir':'%s'}", dirs[i]);
+
+		gpu_assert_between(gpu_get(&kv, "block_latency", blocks) /
+					   gpu_get(&copy, "latency", dir),
+				   0.95, 1.05);
+		gpu_assert_bytes(&kv, "bandwidth", "time", blocks, 512 * 65536.0);
+	}
+	assert_true(gpu_get(&copy, "latency", "{'dir':'h2d'}") >
+		    1.1 * gpu_get(&copy, "latency", "{'dir':'d2h'}"));
 }
 
 static void one_wrong_block_is_untrusted(void **state)
 {
 	(void)state;
 	/* the last of a pass of 64 copies, on the way in and back */
-	assert_untrusted("gpu.kv_restore", "fault:copy=200+/corrupt:" ON, "blocks=64");
-	assert_untrusted("gpu.kv_restore", "fault:copy=200+/corrupt:emu:h100-tdx", "blocks=64");
+	gpu_assert_untrusted("gpu.kv_restore", "fault:copy=200+/corrupt:" ON, "blocks=64");
+	gpu_assert_untrusted("gpu.kv_restore", "fault:copy=200+/corrupt:emu:h100-tdx", "blocks=64");
 }
 
 /* ---- gpu.overlap ---- */
@@ -218,9 +244,18 @@ static void streams_hide_copies_only_without_confidential_mode(void **state)
 	gpu_assert_ran(&on);
 	assert_true(gpu_get(&off, "gain", "{'streams':4}") > 1.5);
 	assert_true(gpu_get(&off, "hidden", "{'streams':4}") > 0.5);
-	assert_between(gpu_get(&on, "gain", "{'streams':4}"), 0.999, 1.001);
-	assert_between(gpu_get(&on, "hidden", "{'streams':4}"), -0.001, 0.001);
-	assert_untrusted("gpu.overlap", "fault:copy=40+/corrupt:" ON, "size=1MiB pieces=8");
+	/* by its formula, from the times of the same sample */
+	double one = gpu_get(&off, "time", "{'work':'both','streams':1}");
+	double four = gpu_get(&off, "time", "{'work':'both','streams':4}");
+	double longer = fmax(gpu_get(&off, "time", "{'work':'copy','streams':4}"),
+			     gpu_get(&off, "time", "{'work':'kernel','streams':4}"));
+
+	gpu_assert_between(gpu_get(&off, "hidden", "{'streams':4}"),
+			   0.999 * (one - four) / (one - longer),
+			   1.001 * (one - four) / (one - longer));
+	gpu_assert_between(gpu_get(&on, "gain", "{'streams':4}"), 0.999, 1.001);
+	gpu_assert_between(gpu_get(&on, "hidden", "{'streams':4}"), -0.001, 0.001);
+	gpu_assert_untrusted("gpu.overlap", "fault:copy=40+/corrupt:" ON, "size=1MiB pieces=8");
 }
 
 /* ---- gpu.load ---- */
@@ -234,8 +269,7 @@ static void contexts_load_a_model_faster(void **state)
 	gpu_assert_ran(&res);
 	assert_true(gpu_get(&res, "time", "{'loader':'pinned'}") >
 		    2 * gpu_get(&res, "time", "{'loader':'processes','contexts':8}"));
-	assert_non_null(
-		strstr(gpu_left_out(&res, "loader", "default"), "pageable_h2d_toll is unknown"));
+	gpu_assert_left_out(&res, "loader", "default", "pageable_h2d_toll is unknown");
 }
 
 static void an_unpublished_loader_is_left_out(void **state)
@@ -244,10 +278,12 @@ static void an_unpublished_loader_is_left_out(void **state)
 
 	(void)state;
 	gpu_assert_ran(&res);
-	assert_non_null(strstr(gpu_left_out(&res, "loader", "parallel"),
-			       "thread_contexts_h2d_max is unknown"));
-	assert_between(gpu_get(&res, "bandwidth", "{'loader':'default'}"), 2.0e9, 3.2e9);
-	assert_untrusted("gpu.load", "fault:copy=40+/corrupt:emu:h100-tdx,cc=on", NULL);
+	gpu_assert_left_out(&res, "loader", "parallel", "thread_contexts_h2d_max is unknown");
+	gpu_assert_between(gpu_get(&res, "bandwidth", "{'loader':'default'}"), 2.0e9, 3.2e9);
+	/* two layers of Qwen2.5 0.5B in 16 bits: 2 (2 h h + 2 h kv + 3 h ffn + 2 h) 2 */
+	gpu_assert_bytes(&res, "bandwidth", "time", "{'loader':'pinned','size_bytes':59644928}",
+			 2 * 2 * 896.0 * (2 * 896 + 2 * 128 + 3 * 4864 + 2));
+	gpu_assert_untrusted("gpu.load", "fault:copy=40+/corrupt:emu:h100-tdx,cc=on", NULL);
 }
 
 static void more_contexts_than_the_limit_are_left_out(void **state)
@@ -256,7 +292,7 @@ static void more_contexts_than_the_limit_are_left_out(void **state)
 
 	(void)state;
 	gpu_assert_ran(&res);
-	assert_non_null(strstr(gpu_left_out(&res, "loader", "parallel"), "18"));
+	gpu_assert_left_out(&res, "loader", "parallel", "18");
 }
 
 /* ---- gpu.lifecycle ---- */
@@ -269,17 +305,70 @@ static void contexts_and_frees_cost_more_when_confidential(void **state)
 	(void)state;
 	gpu_assert_ran(&off);
 	gpu_assert_ran(&on);
-	assert_between(slower(&off, &on, "create", "{'kind':'context'}"), 5, 7);
-	assert_between(slower(&off, &on, "destroy", "{'kind':'device'}"), 1.2, 2);
-	assert_between(slower(&off, &on, "destroy", "{'kind':'pinned'}"), 2, 3);
-	assert_between(gpu_get(&on, "create", "{'kind':'context'}"), 0.8e9, 1.16e9);
+	gpu_assert_between(slower(&off, &on, "create", "{'kind':'context'}"), 5, 7);
+	gpu_assert_between(slower(&off, &on, "destroy", "{'kind':'device'}"), 1.2, 2);
+	gpu_assert_between(slower(&off, &on, "destroy", "{'kind':'pinned'}"), 2, 3);
+	gpu_assert_between(gpu_get(&on, "create", "{'kind':'context'}"), 0.8e9, 1.16e9);
+}
+
+/* A folder of data with one model, whose GPU takes `limit` contexts; freed by the caller. */
+static char *model_with_contexts(unsigned limit)
+{
+	_cleanup_free_ char *from = cvb_data_path("profiles/gpu/h100-tdx.ini", NULL);
+	char *dir = strdup("/tmp/cvb-gpu-XXXXXX"), *text = NULL;
+	size_t bytes;
+
+	assert_non_null(from);
+	assert_non_null(dir);
+	assert_non_null(mkdtemp(dir));
+	_cleanup_free_ char *folder = cvb_strf("%s/profiles/gpu", dir);
+	_cleanup_free_ char *to = cvb_strf("%s/h100-tdx.ini", folder);
+
+	assert_int_equal(cvb_file_read(from, 1 << 20, &text, &bytes, NULL), 0);
+	char *section = strstr(text, "[context_limit]");
+	char *value = section ? strstr(section, "on = ") : NULL;
+
+	assert_non_null(value);
+	size_t digits = strspn(value + 5, "0123456789");
+	_cleanup_free_ char *changed =
+		cvb_strf("%.*s%u%s", (int)(value + 5 - text), text, limit, value + 5 + digits);
+
+	free(text);
+	assert_int_equal(cvb_mkdir_all(folder, NULL), 0);
+	assert_int_equal(cvb_file_write(to, changed, strlen(changed), NULL), 0);
+	return dir;
+}
+
+static void where_one_context_is_all_the_rest_is_measured(void **state)
+{
+	const char *before = getenv("CVMBENCH_DATADIR");
+	_cleanup_free_ char *data = before ? strdup(before) : NULL;
+	_cleanup_free_ char *dir = model_with_contexts(1);
+
+	(void)state;
+	setenv("CVMBENCH_DATADIR", dir, 1);
+	_cleanup_run_ struct gpu_result one = gpu_run("gpu.lifecycle", ON, NULL);
+	_cleanup_run_ struct gpu_result load = gpu_run("gpu.load", ON, NULL);
+
+	if (data)
+		setenv("CVMBENCH_DATADIR", data, 1);
+	else
+		unsetenv("CVMBENCH_DATADIR");
+	cvb_ignore(cvb_remove_tree(dir));
+	gpu_assert_ran(&one);
+	gpu_assert_ran(&load);
+	gpu_assert_left_out(&one, "kind", "context", "takes 1 contexts");
+	gpu_assert_left_out(&one, "kind", "process_context", "takes 1 contexts");
+	gpu_assert_left_out(&load, "loader", "parallel", "takes 1 contexts");
+	assert_true(gpu_get(&one, "create", "{'kind':'pinned'}") > 0);
+	assert_true(gpu_get(&one, "destroy", "{'kind':'device'}") > 0);
 }
 
 static void what_was_made_must_work(void **state)
 {
 	(void)state;
-	assert_untrusted("gpu.lifecycle", "fault:copy=30+/corrupt:" ON, NULL);
-	assert_untrusted("gpu.lifecycle", "fault:touch=all/corrupt:" ON, NULL);
+	gpu_assert_untrusted("gpu.lifecycle", "fault:copy=30+/corrupt:" ON, NULL);
+	gpu_assert_untrusted("gpu.lifecycle", "fault:touch=all/corrupt:" ON, NULL);
 }
 
 /* ---- gpu.repeat ---- */
@@ -292,12 +381,12 @@ static void spread_tells_noise(void **state)
 	(void)state;
 	gpu_assert_ran(&still);
 	gpu_assert_ran(&noisy);
-	assert_between(gpu_get(&still, "spread", "{'op':'copy'}"), 1, 1.0001);
+	gpu_assert_between(gpu_get(&still, "spread", "{'op':'copy'}"), 1, 1.0001);
 	/* uniform up to 20 % either way has a standard deviation of 11.5 % */
-	assert_between(gpu_get(&noisy, "spread", "{'op':'copy'}"), 1.03, 1.2);
-	assert_between(gpu_get(&noisy, "worst", "{'op':'copy'}"), 1.03, 1.25);
-	assert_untrusted("gpu.repeat", "fault:launch=all/corrupt:" ON, NULL);
-	assert_untrusted("gpu.repeat", "fault:gemm=all/corrupt:" ON, NULL);
+	gpu_assert_between(gpu_get(&noisy, "spread", "{'op':'copy'}"), 1.03, 1.2);
+	gpu_assert_between(gpu_get(&noisy, "worst", "{'op':'copy'}"), 1.03, 1.25);
+	gpu_assert_untrusted("gpu.repeat", "fault:launch=all/corrupt:" ON, NULL);
+	gpu_assert_untrusted("gpu.repeat", "fault:gemm=all/corrupt:" ON, NULL);
 }
 
 /* ---- all of them ---- */
@@ -364,16 +453,19 @@ int main(void)
 		cmocka_unit_test(a_wrong_product_is_seen_in_every_format),
 		cmocka_unit_test(a_format_that_is_not_there_is_named),
 		cmocka_unit_test(memory_keeps_its_bandwidth),
+		cmocka_unit_test(every_operation_counts_its_bytes),
 		cmocka_unit_test(wrong_memory_is_untrusted),
 		cmocka_unit_test(managed_memory_pays_for_each_page),
 		cmocka_unit_test(wrong_managed_memory_is_untrusted),
 		cmocka_unit_test(packing_blocks_pays_only_when_confidential),
+		cmocka_unit_test(blocks_cost_what_copies_cost),
 		cmocka_unit_test(one_wrong_block_is_untrusted),
 		cmocka_unit_test(streams_hide_copies_only_without_confidential_mode),
 		cmocka_unit_test(contexts_load_a_model_faster),
 		cmocka_unit_test(an_unpublished_loader_is_left_out),
 		cmocka_unit_test(more_contexts_than_the_limit_are_left_out),
 		cmocka_unit_test(contexts_and_frees_cost_more_when_confidential),
+		cmocka_unit_test(where_one_context_is_all_the_rest_is_measured),
 		cmocka_unit_test(what_was_made_must_work),
 		cmocka_unit_test(spread_tells_noise),
 		cmocka_unit_test(the_virtual_clock_gives_the_same_numbers_again),
