@@ -72,9 +72,9 @@ __global__ void cvb_verify(const word *a, word *b, word n, word seed)
 
 /*
  * The next three move 16 bytes a thread and load; buffers begin at 256-byte boundaries.  Each thread
- * has four loads of each operand under way before it uses the first: with 2048 threads on a
- * multiprocessor that is 128 KiB in flight there, several times what memory of 8 TB/s and a latency
- * of a microsecond needs.  A quarter of the grid's way apart, so that a warp's loads stay together.
+ * has four loads of each operand under way before it uses the first: with 1024 threads on a
+ * multiprocessor that is 64 KiB in flight there, what memory of 8 TB/s needs at a latency of a
+ * microsecond.  They are a whole grid apart, so that a warp's loads stay together.
  */
 #define UNROLL 4
 
