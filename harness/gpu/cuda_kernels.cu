@@ -72,18 +72,20 @@ __global__ void cvb_verify(const word *a, word *b, word n, word seed)
 
 /*
  * The next three move 16 bytes a thread and load; buffers begin at 256-byte boundaries.  Each thread
- * has four loads of each operand under way before it uses the first: with 2048 threads on a
- * multiprocessor that is 128 KiB in flight there, several times what memory of 8 TB/s and a latency
- * of a microsecond needs.  A quarter of the grid's way apart, so that a warp's loads stay together.
+ * has four loads of each operand under way before it uses the first: with 1024 threads on a
+ * multiprocessor that is 64 KiB in flight there, what memory of 8 TB/s needs at a latency of a
+ * microsecond.  They are a whole grid apart, so that a warp's loads stay together.  The bounds are
+ * those of the launch (cuda_kernel.c): every block has its place at once, none comes after the others.
  */
 #define UNROLL 4
 
-__global__ void cvb_read(const word *a, word *b, word n)
+__global__ void __launch_bounds__(256, 4) cvb_read(const word *a, word *b, word n)
 {
 	const ulonglong2 *pairs = (const ulonglong2 *)a;
 	word stride = gridDim.x * (word)blockDim.x, i = blockIdx.x * (word)blockDim.x + threadIdx.x;
 	word sum = 0;
 
+#pragma unroll 1
 	for (; i + (UNROLL - 1) * stride < n / 2; i += UNROLL * stride) {
 		ulonglong2 p[UNROLL];
 
@@ -101,12 +103,13 @@ __global__ void cvb_read(const word *a, word *b, word n)
 	add_up(b, sum);
 }
 
-__global__ void cvb_copy(word *a, const word *b, word n)
+__global__ void __launch_bounds__(256, 4) cvb_copy(word *a, const word *b, word n)
 {
 	const ulonglong2 *from = (const ulonglong2 *)b;
 	ulonglong2 *to = (ulonglong2 *)a;
 	word stride = gridDim.x * (word)blockDim.x, i = blockIdx.x * (word)blockDim.x + threadIdx.x;
 
+#pragma unroll 1
 	for (; i + (UNROLL - 1) * stride < n / 2; i += UNROLL * stride) {
 		ulonglong2 p[UNROLL];
 
@@ -134,12 +137,13 @@ static __device__ double2 triad(double2 x, double2 y, double scalar)
 	return make_double2(triad(x.x, y.x, scalar), triad(x.y, y.y, scalar));
 }
 
-__global__ void cvb_triad(double *a, const double *b, const double *c, word n, double scalar)
+__global__ void __launch_bounds__(256, 4) cvb_triad(double *a, const double *b, const double *c, word n, double scalar)
 {
 	const double2 *x = (const double2 *)b, *y = (const double2 *)c;
 	double2 *to = (double2 *)a;
 	word stride = gridDim.x * (word)blockDim.x, i = blockIdx.x * (word)blockDim.x + threadIdx.x;
 
+#pragma unroll 1
 	for (; i + (UNROLL - 1) * stride < n / 2; i += UNROLL * stride) {
 		double2 p[UNROLL], q[UNROLL];
 
