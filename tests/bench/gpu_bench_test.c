@@ -389,6 +389,11 @@ static void test_bad_options(void **state)
 		{"gpu.timer", "min_span=1000 max_span=100", "is longer than max_span"},
 		{"gpu.p2p", "step=3", "no power of two"},
 		{"gpu.scaling", "max=33", "max"},
+		{"gpu.async_block", "min_size=2MiB max_size=1MiB", "is larger than max_size"},
+		{"gpu.p2p", "min_size=2MiB max_size=1MiB", "is larger than max_size"},
+		{"gpu.small_copy", "min_size=2KiB max_size=1KiB", "is larger than max_size"},
+		{"gpu.kv_restore", "blocks=65536", "1 to 8192"},
+		{"gpu.managed", "size=64GiB", "out of range"},
 	};
 
 	(void)state;
