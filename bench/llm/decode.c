@@ -10,12 +10,9 @@
 #include "core/opt.h"
 #include "core/util.h"
 #include "gpu/matrix.h"
-#include "gpu/probe.h"
-#include "llm/step.h"
-#include "measure/bench.h"
+#include "llm/proxy.h"
 
 #include <errno.h>
-#include <string.h>
 
 enum {
 	METRIC_RATE,
@@ -26,25 +23,16 @@ enum {
 };
 
 struct decode_conf {
-	char *model;
+	struct llm_conf llm;
 	uint64_t batch, context;
-	int policy;
 };
+
+_Static_assert(offsetof(struct decode_conf, llm) == 0, "rows of LLM_OPTS begin there");
 
 #define OPT(field) .offset = offsetof(struct decode_conf, field)
 
 static const struct cvb_opt decode_opts[] = {
-	{.name = "model",
-	 .type = CVB_OPT_STR,
-	 OPT(model),
-	 .def = "gpt2",
-	 .help = "a workload of profiles/workload: gpt2, qwen2.5-0.5b, llama-3.1-8b; or a path"},
-	{.name = "policy",
-	 .type = CVB_OPT_CHOICE,
-	 OPT(policy),
-	 .def = "both",
-	 .choices = llm_policy_words,
-	 .help = "the engine: fresh buffers and single launches, or packed copies and one graph"},
+	LLM_OPTS,
 	{.name = "batch",
 	 .type = CVB_OPT_U64,
 	 OPT(batch),
@@ -69,39 +57,45 @@ static const struct cvb_metric decode_metrics[] = {
 	{.name = NULL},
 };
 
-struct decode_state {
-	struct llm_model *m;
-	struct llm_step step;
-	struct cvb_gpu_buf *region[REGIONS]; /* what is read */
-	struct cvb_gpu_buf *sum[REGIONS];
-	uint64_t want[REGIONS];
-	bool unchecked, done;
-	struct cvb_dev_bad bad;
+/* What one rank reads. */
+struct part {
+	struct cvb_gpu_buf *region[REGIONS], *sum[REGIONS];
 };
+
+struct decode_state {
+	struct llm_proxy llm;
+	struct part part[LLM_MAX_RANKS];
+	uint64_t want[REGIONS]; /* the sums, the same of all ranks */
+};
+
+_Static_assert(offsetof(struct decode_state, llm) == 0, "the proxy's hooks find it there");
 
 /* ---- kernels ---- */
 
-static int read_region(struct decode_state *s, struct cvb_gpu_stream *stream, int i,
+static int read_region(const struct part *part, struct cvb_gpu_stream *stream, int i,
 		       struct cvb_err *err)
 {
 	const struct cvb_gpu_launch l = {.kernel = CVB_GPU_KERNEL_READ,
-					 .a = s->region[i],
-					 .b = s->sum[i],
-					 .bytes = cvb_gpu_buf_bytes(s->region[i])};
+					 .a = part->region[i],
+					 .b = part->sum[i],
+					 .bytes = cvb_gpu_buf_bytes(part->region[i])};
 
 	return cvb_gpu_launch_async(stream, &l, err);
 }
 
-static int layer(void *arg, struct cvb_gpu_stream *stream, uint64_t number, struct cvb_err *err)
+static int layer(void *arg, unsigned rank, struct cvb_gpu_stream *stream, uint64_t number,
+		 enum llm_part part, struct cvb_err *err)
 {
-	static const int order[] = {LLM_QKV, KV, LLM_OUT, LLM_UP, LLM_DOWN};
+	static const int attention[] = {LLM_QKV, KV, LLM_OUT}, feed_forward[] = {LLM_UP, LLM_DOWN};
+	const int *order = part == LLM_ATTENTION ? attention : feed_forward;
+	size_t n = part == LLM_ATTENTION ? CVB_ARRAY_LEN(attention) : CVB_ARRAY_LEN(feed_forward);
 	struct decode_state *s = arg;
 	int r = 0;
 
-	if (number == s->m->layers)
-		return read_region(s, stream, LLM_HEAD, err);
-	for (size_t i = 0; r == 0 && i < CVB_ARRAY_LEN(order); i++)
-		r = read_region(s, stream, order[i], err);
+	if (number == s->llm.m->layers)
+		return read_region(&s->part[rank], stream, LLM_HEAD, err);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = read_region(&s->part[rank], stream, order[i], err);
 	return r;
 }
 
@@ -118,106 +112,76 @@ static size_t region_bytes(const struct llm_model *m, int i)
 	return (size_t)(bytes + 7) / 8 * 8;
 }
 
-static int make_region(struct cvb_run *run, int i, struct cvb_err *err)
+static struct llm_shape shape_of(const struct llm_model *m)
 {
-	struct decode_state *s = run->state;
-	size_t bytes = region_bytes(s->m, i);
+	/* token, position and slot of each sequence, and its part of the block table */
+	return (struct llm_shape){
+		.rows = m->batch,
+		.inputs = m->batch * (3 * 8 + 4 * (m->context / BLOCK_TOKENS)),
+		.results = 8 * m->batch,
+	};
+}
+
+static struct llm_need need_of(const struct llm_model *m)
+{
+	const struct llm_shape shape = shape_of(m);
+	struct llm_need need = {
+		.last_work = (double)region_bytes(m, LLM_HEAD),
+		.kernels = REGIONS - 1,
+		.work_unit = "bytes",
+		.default_work = 2.0 * CVB_GIB,
+		.max_work = 32.0 * CVB_GIB,
+		.lower = "batch or context",
+	};
+
+	for (int i = 0; i < REGIONS; i++)
+		if (i != LLM_HEAD)
+			need.layer_work += (double)region_bytes(m, i);
+	need.bytes = need.layer_work + need.last_work + llm_step_bytes(m, &shape);
+	return need;
+}
+
+static int make_region(struct decode_state *s, unsigned rank, int i, struct cvb_err *err)
+{
+	struct cvb_gpu *gpu = s->llm.step.rank[rank].gpu;
+	struct cvb_gpu_stream *stream = s->llm.step.rank[rank].stream;
+	struct part *part = &s->part[rank];
+	size_t bytes = region_bytes(s->llm.m, i);
 	struct cvb_gpu_launch fill = {
 		.kernel = CVB_GPU_KERNEL_FILL, .bytes = bytes, .seed = (uint64_t)i + 1};
-	int r = cvb_gpu_alloc(run->gpu, CVB_GPU_DEVICE, bytes, &s->region[i], err);
+	int r = cvb_gpu_alloc(gpu, CVB_GPU_DEVICE, bytes, &part->region[i], err);
 
 	if (r == 0)
-		r = cvb_gpu_alloc(run->gpu, CVB_GPU_DEVICE, sizeof(uint64_t), &s->sum[i], err);
-	fill.a = s->region[i];
+		r = cvb_gpu_alloc(gpu, CVB_GPU_DEVICE, sizeof(uint64_t), &part->sum[i], err);
+	fill.a = part->region[i];
 	if (r == 0)
-		r = cvb_gpu_launch_async(s->step.stream, &fill, err);
-	if (r == 0)
-		r = cvb_gpu_sync(s->step.stream, err);
-	for (size_t w = 0; r == 0 && w < bytes / sizeof(uint64_t); w++)
-		s->want[i] += cvb_gpu_pattern(fill.seed, w);
-	return r;
+		r = cvb_gpu_launch_async(stream, &fill, err);
+	return r < 0 ? r : cvb_gpu_sync(stream, err);
 }
 
-static int load_model(struct decode_state *s, const struct decode_conf *conf, struct cvb_err *err)
+static int make_regions(struct decode_state *s, struct cvb_err *err)
 {
-	int r = llm_model_load(conf->model, &s->m, err);
-
-	if (r < 0)
-		return r;
-	s->m->batch = conf->batch ? conf->batch : s->m->batch;
-	s->m->context = conf->context ? conf->context : s->m->context;
-	return 0;
-}
-
-static int run_step(struct decode_state *s, enum llm_policy policy, struct cvb_err *err)
-{
-	s->unchecked = true;
-	return llm_step_run(&s->step, policy, err);
-}
-
-static int try_policy(struct cvb_run *run, uint64_t user, struct cvb_err *err)
-{
-	struct decode_state *s = run->state;
-	int r = user == LLM_AWARE ? llm_step_record(&s->step, err) : 0;
-
-	return r < 0 ? r : run_step(s, (enum llm_policy)user, err);
-}
-
-static int add_cases(struct cvb_run *run, struct cvb_err *err)
-{
-	const struct decode_conf *conf = run->conf;
-	struct decode_state *s = run->state;
 	int r = 0;
 
-	for (int p = 0; r == 0 && p < LLM_POLICIES; p++) {
-		struct cvb_case c = {
-			.metrics = 1U << METRIC_RATE | 1U << METRIC_LATENCY,
-			.ops = (double)s->m->batch,
-			.user = (uint64_t)p,
-		};
-
-		if (conf->policy != LLM_POLICIES && conf->policy != p)
-			continue;
-		c.params = json_pack("{s:s,s:s,s:I,s:I}", "model", s->m->name, "policy",
-				     llm_policy_words[p], "batch", (json_int_t)s->m->batch,
-				     "context", (json_int_t)s->m->context);
-		r = cvb_probe_case(run, &c, try_policy, &s->bad, err);
-	}
+	for (unsigned rank = 0; r == 0 && rank < s->llm.step.ranks; rank++)
+		for (int i = 0; r == 0 && i < REGIONS; i++)
+			r = make_region(s, rank, i, err);
+	for (int i = 0; r == 0 && i < REGIONS; i++)
+		for (size_t w = 0; w < region_bytes(s->llm.m, i) / sizeof(uint64_t); w++)
+			s->want[i] += cvb_gpu_pattern((uint64_t)i + 1, w);
 	return r;
 }
 
-static int decode_setup(struct cvb_run *run, struct cvb_err *err)
+static int check_sums(struct decode_state *s, unsigned rank, struct cvb_err *err)
 {
-	struct decode_state *s = calloc(1, sizeof(*s));
-	int r;
-
-	if (!s)
-		return cvb_err_set(err, -ENOMEM, "out of memory");
-	run->state = s;
-	r = load_model(s, run->conf, err);
-	if (r == 0 && !(cvb_gpu_caps(run->gpu)->flags & CVB_GPU_CAP_LAUNCH))
-		r = cvb_err_set(err, -EOPNOTSUPP,
-				"this GPU has no kernels, or what a launch costs is not known");
-	/* token, position and slot of each sequence, and its part of the block table */
-	if (r == 0)
-		r = llm_step_init(&s->step, run->gpu, s->m, s->m->batch,
-				  s->m->batch * (3 * 8 + 4 * (s->m->context / BLOCK_TOKENS)),
-				  8 * s->m->batch, layer, s, err);
-	for (int i = 0; r == 0 && i < REGIONS; i++)
-		r = make_region(run, i, err);
-	return r < 0 ? r : add_cases(run, err);
-}
-
-/* ---- the other hooks ---- */
-
-static int check_sums(struct decode_state *s, struct cvb_err *err)
-{
-	struct cvb_gpu_stream *stream = s->step.stream;
+	struct cvb_gpu *gpu = s->llm.step.rank[rank].gpu;
+	struct cvb_gpu_stream *stream = s->llm.step.rank[rank].stream;
+	struct part *part = &s->part[rank];
 	struct cvb_gpu_buf *host = NULL;
-	int r = cvb_gpu_alloc(s->step.gpu, cvb_matrix_host(s->step.gpu), REGIONS * 8, &host, err);
+	int r = cvb_gpu_alloc(gpu, cvb_matrix_host(gpu), REGIONS * 8, &host, err);
 
 	for (int i = 0; r == 0 && i < REGIONS; i++)
-		r = cvb_gpu_copy_async(stream, host, 8 * (size_t)i, s->sum[i], 0, 8, err);
+		r = cvb_gpu_copy_async(stream, host, 8 * (size_t)i, part->sum[i], 0, 8, err);
 	int synced = cvb_gpu_sync(stream, r < 0 ? NULL : err);
 
 	r = r < 0 ? r : synced;
@@ -228,68 +192,66 @@ static int check_sums(struct decode_state *s, struct cvb_err *err)
 					i);
 	/* the next batch must read them again */
 	for (int i = 0; r == 0 && i < REGIONS; i++)
-		r = cvb_gpu_memset_async(stream, s->sum[i], 0, 0xff, 8, err);
+		r = cvb_gpu_memset_async(stream, part->sum[i], 0, 0xff, 8, err);
 	if (r == 0)
 		r = cvb_gpu_sync(stream, err);
 	cvb_gpu_free(host);
 	return r;
 }
 
-static int check(struct decode_state *s, struct cvb_err *err)
+static int check(void *state, struct cvb_err *err)
 {
-	int r = llm_step_check(&s->step, err);
+	struct decode_state *s = state;
+	int r = 0;
 
+	for (unsigned rank = 0; r == 0 && rank < s->llm.step.ranks; rank++)
+		r = check_sums(s, rank, err);
+	return r;
+}
+
+static int begin(struct decode_state *s, struct cvb_run *run, struct cvb_err *err)
+{
+	const struct decode_conf *conf = run->conf;
+	int r = llm_proxy_load(&s->llm, &conf->llm, err);
+
+	if (r < 0)
+		return r;
+	struct llm_model *m = s->llm.m;
+
+	m->batch = conf->batch ? conf->batch : m->batch;
+	m->context = conf->context ? conf->context : m->context;
+	if (!(cvb_gpu_caps(run->gpu)->flags & CVB_GPU_CAP_LAUNCH))
+		return cvb_err_set(err, -EOPNOTSUPP,
+				   "this GPU has no kernels, or what a launch costs is not known");
+	const struct llm_need need = need_of(m);
+	const struct llm_shape shape = shape_of(m);
+
+	r = llm_proxy_begin(&s->llm, run, &need, err);
+	return r < 0 ? r
+		     : llm_step_init(&s->llm.step, run->gpu, s->llm.peer, m, &shape, layer, s, err);
+}
+
+static int decode_setup(struct cvb_run *run, struct cvb_err *err)
+{
+	struct decode_state *s = calloc(1, sizeof(*s));
+	struct cvb_case like = {.metrics = 1U << METRIC_RATE | 1U << METRIC_LATENCY};
+	int r;
+
+	if (!s)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	run->state = s;
+	s->llm.latency_metric = METRIC_LATENCY;
+	s->llm.check = check;
+	r = begin(s, run, err);
 	if (r == 0)
-		r = check_sums(s, err);
-	s->unchecked = false;
-	s->done = s->done || r == 0;
-	return r;
-}
-
-/* Not timed: check what the batch before left. */
-static int decode_prepare(struct cvb_worker *worker, const struct cvb_case *c, uint64_t iters)
-{
-	struct decode_state *s = worker->run->state;
-	struct cvb_err err = {0};
-
-	(void)c;
-	(void)iters;
-	if (s->unchecked && s->bad.r == 0)
-		cvb_dev_keep(&s->bad, check(s, &err), &err);
-	return 0;
-}
-
-static int decode_step(struct cvb_worker *worker, const struct cvb_case *c, uint64_t iters)
-{
-	struct decode_state *s = worker->run->state;
-	struct cvb_err err = {0};
-
-	for (uint64_t i = 0; i < iters; i++) {
-		int r = run_step(s, (enum llm_policy)c->user, &err);
-
-		cvb_dev_keep(&s->bad, r == -EBADMSG ? r : 0, &err);
-		if (r < 0 && r != -EBADMSG)
-			return cvb_dev_failed(worker->run, r, &err);
-	}
-	return 0;
-}
-
-static int decode_after(struct cvb_run *run, size_t c, uint64_t iters, uint64_t ns,
-			struct cvb_err *err)
-{
-	(void)err;
-	cvb_run_report(run, c, METRIC_LATENCY, (double)ns / (double)iters);
-	return 0;
-}
-
-static int decode_verify(struct cvb_run *run, struct cvb_err *err)
-{
-	struct decode_state *s = run->state;
-	int r = cvb_dev_kept(&s->bad, err);
-
-	if (r == 0 && (s->unchecked || !s->done))
-		r = check(s, err);
-	return r;
+		r = make_regions(s, err);
+	if (r < 0)
+		return r;
+	like.ops = (double)s->llm.m->batch;
+	return llm_proxy_add_cases(&s->llm, run, &like,
+				   json_pack("{s:I,s:I}", "batch", (json_int_t)s->llm.m->batch,
+					     "context", (json_int_t)s->llm.m->context),
+				   err);
 }
 
 static void decode_done(struct cvb_run *run)
@@ -298,12 +260,13 @@ static void decode_done(struct cvb_run *run)
 
 	if (!s)
 		return;
-	llm_step_done(&s->step);
-	for (int i = 0; i < REGIONS; i++) {
-		cvb_gpu_free(s->region[i]);
-		cvb_gpu_free(s->sum[i]);
+	for (unsigned rank = 0; rank < LLM_MAX_RANKS; rank++) {
+		for (int i = 0; i < REGIONS; i++) {
+			cvb_gpu_free(s->part[rank].region[i]);
+			cvb_gpu_free(s->part[rank].sum[i]);
+		}
 	}
-	llm_model_free(s->m);
+	llm_proxy_done(&s->llm);
 	free(s);
 	run->state = NULL;
 }
@@ -319,12 +282,13 @@ static const struct cvb_bench llm_decode = {
 	.opts = decode_opts,
 	.conf_size = sizeof(struct decode_conf),
 	.metrics = decode_metrics,
-	.params = (const char *const[]){"model", "policy", "batch", "context", NULL},
+	.params = (const char *const[]){"model", "policy", "batch", "context", "layers",
+					"tensor_parallel", NULL},
 	.setup = decode_setup,
-	.prepare = decode_prepare,
-	.step = decode_step,
-	.after_batch = decode_after,
-	.verify = decode_verify,
+	.prepare = llm_proxy_prepare,
+	.step = llm_proxy_step,
+	.after_batch = llm_proxy_after,
+	.verify = llm_proxy_verify,
 	.done = decode_done,
 };
 

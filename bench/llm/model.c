@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <ini.h>
+#include <inttypes.h>
 #include <string.h>
 
 #define MAX_TEXT ((size_t)CVB_MIB)
@@ -53,6 +54,7 @@ static const struct cvb_opt serving_keys[] = {
 	COUNT(context, 1048576, "tokens of each in the cache"),
 	COUNT(prompt, 131072, "tokens of a prefill"),
 	COUNT(small_kernels, 64, "kernels of a layer besides products and attention"),
+	COUNT(tensor_parallel, 2, "GPUs that share every matrix"),
 	CVB_OPT_END,
 };
 
@@ -231,6 +233,26 @@ struct llm_model *llm_model_free(struct llm_model *m)
 }
 
 /* ---- numbers ---- */
+
+int llm_model_shard(struct llm_model *m, struct cvb_err *err)
+{
+	uint64_t n = m->tensor_parallel;
+	const struct {
+		const char *name;
+		uint64_t *count;
+	} divided[] = {{"heads", &m->heads}, {"kv_heads", &m->kv_heads}, {"ffn", &m->ffn}};
+
+	for (size_t i = 0; i < CVB_ARRAY_LEN(divided); i++)
+		if (*divided[i].count % n)
+			return cvb_err_set(err, -EINVAL,
+					   "%s: %s = %" PRIu64 " is no multiple of tensor_parallel "
+					   "= %" PRIu64,
+					   m->name, divided[i].name, *divided[i].count, n);
+	for (size_t i = 0; i < CVB_ARRAY_LEN(divided); i++)
+		*divided[i].count /= n;
+	m->vocab = (m->vocab + n - 1) / n;
+	return 0;
+}
 
 enum cvb_gpu_type llm_model_type(const struct llm_model *m)
 {

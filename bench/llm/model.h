@@ -21,10 +21,11 @@ struct llm_model {
 	int type;   /* index into llm_types: of weights and activations */
 
 	/* [serving] */
-	uint64_t batch;		/* sequences that decode together */
-	uint64_t context;	/* tokens of each in the key-value cache */
-	uint64_t prompt;	/* tokens of a prefill */
-	uint64_t small_kernels; /* of a layer: norms, rotary embedding, activation, residuals */
+	uint64_t batch;		  /* sequences that decode together */
+	uint64_t context;	  /* tokens of each in the key-value cache */
+	uint64_t prompt;	  /* tokens of a prefill */
+	uint64_t small_kernels;	  /* of a layer: norms, rotary embedding, activation, residuals */
+	uint64_t tensor_parallel; /* GPUs that share every matrix */
 };
 
 /*
@@ -40,6 +41,13 @@ CVB_MUST_CHECK int llm_model_parse(const char *text, const char *path, struct ll
 
 /* Accepts NULL; returns NULL. */
 struct llm_model *llm_model_free(struct llm_model *m);
+
+/*
+ * Turn the model into what one of its m->tensor_parallel GPUs has: heads, the width of the
+ * feed-forward network and the vocabulary are divided, the last one rounded up.  -EINVAL names what
+ * cannot be.
+ */
+CVB_MUST_CHECK int llm_model_shard(struct llm_model *m, struct cvb_err *err);
 
 enum cvb_gpu_type llm_model_type(const struct llm_model *m);
 

@@ -9,12 +9,10 @@
 #include "core/opt.h"
 #include "core/util.h"
 #include "gpu/matrix.h"
-#include "gpu/probe.h"
-#include "llm/step.h"
-#include "measure/bench.h"
+#include "llm/proxy.h"
 
 #include <errno.h>
-#include <string.h>
+#include <inttypes.h>
 
 enum {
 	METRIC_TTFT,
@@ -24,34 +22,28 @@ enum {
 	PRODUCTS,
 	SEED_A = 7,
 	SEED_B = 8,
+	WIDEN_FLOPS = 128, /* what an emulator needs to widen an element of a narrow type */
+	SLOW_PROMPT = 64,  /* tokens, on an emulator with the wall clock unless asked for */
 };
 
 struct prefill_conf {
-	char *model;
+	struct llm_conf llm;
 	uint64_t prompt;
-	int policy;
 };
+
+_Static_assert(offsetof(struct prefill_conf, llm) == 0, "rows of LLM_OPTS begin there");
 
 #define OPT(field) .offset = offsetof(struct prefill_conf, field)
 
 static const struct cvb_opt prefill_opts[] = {
-	{.name = "model",
-	 .type = CVB_OPT_STR,
-	 OPT(model),
-	 .def = "gpt2",
-	 .help = "a workload of profiles/workload: gpt2, qwen2.5-0.5b, llama-3.1-8b; or a path"},
-	{.name = "policy",
-	 .type = CVB_OPT_CHOICE,
-	 OPT(policy),
-	 .def = "both",
-	 .choices = llm_policy_words,
-	 .help = "the engine: fresh buffers and single launches, or packed copies and one graph"},
+	LLM_OPTS,
 	{.name = "prompt",
 	 .type = CVB_OPT_U64,
 	 OPT(prompt),
 	 .max = 131072,
 	 .def = "0",
-	 .help = "tokens of the prompt; 0: the workload's"},
+	 .help = "tokens of the prompt; 0: the workload's, on an emulator with the wall clock at "
+		 "most 64"},
 	CVB_OPT_END,
 };
 
@@ -64,15 +56,19 @@ static const struct cvb_metric prefill_metrics[] = {
 	{.name = NULL},
 };
 
-struct prefill_state {
-	struct llm_model *m;
-	struct llm_step step;
+/* What one rank multiplies. */
+struct part {
 	struct cvb_gpu_buf *a, *b;	    /* of every product, which takes their first elements */
 	struct cvb_gpu_gemm gemm[PRODUCTS]; /* each with its own result */
 	struct cvb_gpu_buf *scratch;
-	bool unchecked, done;
-	struct cvb_dev_bad bad;
 };
+
+struct prefill_state {
+	struct llm_proxy llm;
+	struct part part[LLM_MAX_RANKS];
+};
+
+_Static_assert(offsetof(struct prefill_state, llm) == 0, "the proxy's hooks find it there");
 
 /* ---- products ---- */
 
@@ -80,6 +76,7 @@ static void shape_of(const struct llm_model *m, int i, struct cvb_gpu_gemm *ret)
 {
 	uint64_t q = m->heads * m->head_dim, rows, columns;
 
+	ret->type = llm_model_type(m);
 	ret->m = (uint32_t)m->prompt;
 	if (i == SCORES || i == VALUES) {
 		/* all heads as one product: as many operations */
@@ -94,190 +91,203 @@ static void shape_of(const struct llm_model *m, int i, struct cvb_gpu_gemm *ret)
 		ret->m = 1; /* only the last token's are wanted */
 }
 
-static int layer(void *arg, struct cvb_gpu_stream *stream, uint64_t number, struct cvb_err *err)
+static int layer(void *arg, unsigned rank, struct cvb_gpu_stream *stream, uint64_t number,
+		 enum llm_part part, struct cvb_err *err)
 {
-	static const int order[] = {LLM_QKV, SCORES, VALUES, LLM_OUT, LLM_UP, LLM_DOWN};
+	static const int attention[] = {LLM_QKV, SCORES, VALUES, LLM_OUT};
+	static const int feed_forward[] = {LLM_UP, LLM_DOWN};
+	const int *order = part == LLM_ATTENTION ? attention : feed_forward;
+	size_t n = part == LLM_ATTENTION ? CVB_ARRAY_LEN(attention) : CVB_ARRAY_LEN(feed_forward);
 	struct prefill_state *s = arg;
+	const struct cvb_gpu_gemm *gemm = s->part[rank].gemm;
 	int r = 0;
 
-	if (number == s->m->layers)
-		return cvb_gpu_gemm_async(stream, &s->gemm[LLM_HEAD], err);
-	for (size_t i = 0; r == 0 && i < CVB_ARRAY_LEN(order); i++)
-		r = cvb_gpu_gemm_async(stream, &s->gemm[order[i]], err);
+	if (number == s->llm.m->layers)
+		return cvb_gpu_gemm_async(stream, &gemm[LLM_HEAD], err);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = cvb_gpu_gemm_async(stream, &gemm[order[i]], err);
 	return r;
 }
 
 /* ---- setup ---- */
 
-static int make_product(struct cvb_run *run, int i, struct cvb_err *err)
-{
-	struct prefill_state *s = run->state;
-	struct cvb_gpu_gemm *g = &s->gemm[i];
-	size_t count = (size_t)g->m * g->n;
-	int r = cvb_gpu_alloc(run->gpu, CVB_GPU_DEVICE, count * cvb_gpu_type_bytes(g->type), &g->c,
-			      err);
+/* Elements of A, B and all results, for the largest product each. */
+struct room {
+	size_t a, b, c;
+};
 
-	g->a = s->a;
-	g->b = s->b;
-	g->alpha = cvb_matrix_alpha(g->type, g->k);
-	return r < 0 ? r : cvb_matrix_poison(s->step.stream, g->c, g->type, count, err);
-}
-
-static int make_products(struct cvb_run *run, struct cvb_err *err)
+static struct room room_of(const struct llm_model *m)
 {
-	struct prefill_state *s = run->state;
-	enum cvb_gpu_type type = llm_model_type(s->m);
-	size_t elem = cvb_gpu_type_bytes(type), a = 0, b = 0;
-	int r;
+	struct room room = {0};
 
 	for (int i = 0; i < PRODUCTS; i++) {
-		struct cvb_gpu_gemm *g = &s->gemm[i];
+		struct cvb_gpu_gemm g;
 
-		g->type = type;
-		shape_of(s->m, i, g);
-		a = cvb_max(a, (size_t)g->m * g->k);
-		b = cvb_max(b, (size_t)g->k * g->n);
+		shape_of(m, i, &g);
+		room.a = cvb_max(room.a, (size_t)g.m * g.k);
+		room.b = cvb_max(room.b, (size_t)g.k * g.n);
+		room.c += (size_t)g.m * g.n;
 	}
-	r = cvb_gpu_alloc(run->gpu, CVB_GPU_DEVICE, a * elem, &s->a, err);
+	return room;
+}
+
+static struct llm_shape step_shape(const struct llm_model *m)
+{
+	/* token and position of each; the first token comes back */
+	return (struct llm_shape){.rows = m->prompt, .inputs = m->prompt * 16, .results = 8};
+}
+
+static struct llm_need need_of(const struct llm_model *m)
+{
+	const struct llm_shape shape = step_shape(m);
+	const struct room room = room_of(m);
+	struct llm_need need = {
+		.kernels = PRODUCTS - 1,
+		.work_unit = "floating-point operations",
+		.default_work = 12e9,
+		.max_work = 2e11,
+		.lower = "prompt",
+	};
+
+	for (int i = 0; i < PRODUCTS; i++) {
+		struct cvb_gpu_gemm g;
+
+		shape_of(m, i, &g);
+		double flops = 2.0 * g.m * g.n * g.k;
+
+		if (cvb_gpu_type_bytes(g.type) < sizeof(float))
+			flops += (double)WIDEN_FLOPS * g.k * ((double)g.m + (double)g.n);
+		*(i == LLM_HEAD ? &need.last_work : &need.layer_work) += flops;
+	}
+	need.bytes = ((double)room.a + (double)room.b + (double)room.c) *
+			     (double)cvb_gpu_type_bytes(llm_model_type(m)) +
+		     llm_step_bytes(m, &shape);
+	return need;
+}
+
+static int make_product(struct prefill_state *s, unsigned rank, int i, struct cvb_err *err)
+{
+	struct part *part = &s->part[rank];
+	struct cvb_gpu_gemm *g = &part->gemm[i];
+	struct llm_rank *k = &s->llm.step.rank[rank];
+
+	shape_of(s->llm.m, i, g);
+	size_t count = (size_t)g->m * g->n;
+	int r = cvb_gpu_alloc(k->gpu, CVB_GPU_DEVICE, count * cvb_gpu_type_bytes(g->type), &g->c,
+			      err);
+
+	g->a = part->a;
+	g->b = part->b;
+	g->alpha = cvb_matrix_alpha(g->type, g->k);
+	return r < 0 ? r : cvb_matrix_poison(k->stream, g->c, g->type, count, err);
+}
+
+static int make_part(struct prefill_state *s, unsigned rank, struct cvb_err *err)
+{
+	enum cvb_gpu_type type = llm_model_type(s->llm.m);
+	const struct room room = room_of(s->llm.m);
+	size_t elem = cvb_gpu_type_bytes(type);
+	struct part *part = &s->part[rank];
+	struct llm_rank *k = &s->llm.step.rank[rank];
+	struct cvb_dev_bad *bad = &s->llm.bad;
+	int r = cvb_gpu_alloc(k->gpu, CVB_GPU_DEVICE, room.a * elem, &part->a, err);
+
 	if (r == 0)
-		r = cvb_gpu_alloc(run->gpu, CVB_GPU_DEVICE, b * elem, &s->b, err);
+		r = cvb_gpu_alloc(k->gpu, CVB_GPU_DEVICE, room.b * elem, &part->b, err);
 	if (r == 0)
-		r = cvb_matrix_fill(run->gpu, s->step.stream, s->a, type, a, SEED_A, &s->bad, err);
+		r = cvb_matrix_fill(k->gpu, k->stream, part->a, type, room.a, SEED_A, bad, err);
 	if (r == 0)
-		r = cvb_matrix_fill(run->gpu, s->step.stream, s->b, type, b, SEED_B, &s->bad, err);
+		r = cvb_matrix_fill(k->gpu, k->stream, part->b, type, room.b, SEED_B, bad, err);
 	if (r == 0)
-		r = cvb_gpu_alloc(run->gpu, cvb_matrix_host(run->gpu), CVB_MATRIX_SAMPLES * 8,
-				  &s->scratch, err);
+		r = cvb_gpu_alloc(k->gpu, cvb_matrix_host(k->gpu), CVB_MATRIX_SAMPLES * 8,
+				  &part->scratch, err);
 	for (int i = 0; r == 0 && i < PRODUCTS; i++)
-		r = make_product(run, i, err);
+		r = make_product(s, rank, i, err);
 	return r;
 }
 
-static int run_step(struct prefill_state *s, enum llm_policy policy, struct cvb_err *err)
+static int check_part(struct prefill_state *s, unsigned rank, struct cvb_err *err)
 {
-	s->unchecked = true;
-	return llm_step_run(&s->step, policy, err);
-}
-
-static int try_policy(struct cvb_run *run, uint64_t user, struct cvb_err *err)
-{
-	struct prefill_state *s = run->state;
-	int r = user == LLM_AWARE ? llm_step_record(&s->step, err) : 0;
-
-	return r < 0 ? r : run_step(s, (enum llm_policy)user, err);
-}
-
-static int add_cases(struct cvb_run *run, struct cvb_err *err)
-{
-	const struct prefill_conf *conf = run->conf;
-	struct prefill_state *s = run->state;
+	struct cvb_gpu_stream *stream = s->llm.step.rank[rank].stream;
+	const struct part *part = &s->part[rank];
 	int r = 0;
 
-	for (int p = 0; r == 0 && p < LLM_POLICIES; p++) {
-		struct cvb_case c = {
-			.metrics = 1U << METRIC_TTFT | 1U << METRIC_RATE,
-			.ops = (double)s->m->prompt,
-			.user = (uint64_t)p,
-		};
+	for (int i = 0; r == 0 && i < PRODUCTS; i++) {
+		const struct cvb_gpu_gemm *g = &part->gemm[i];
 
-		if (conf->policy != LLM_POLICIES && conf->policy != p)
-			continue;
-		c.params = json_pack("{s:s,s:s,s:I}", "model", s->m->name, "policy",
-				     llm_policy_words[p], "prompt", (json_int_t)s->m->prompt);
-		r = cvb_probe_case(run, &c, try_policy, &s->bad, err);
+		r = cvb_matrix_check(stream, part->scratch, g, SEED_A, SEED_B, "llm.prefill", err);
+		if (r == 0)
+			r = cvb_matrix_poison(stream, g->c, g->type, (size_t)g->m * g->n, err);
 	}
 	return r;
+}
+
+static int check(void *state, struct cvb_err *err)
+{
+	struct prefill_state *s = state;
+	int r = 0;
+
+	for (unsigned rank = 0; r == 0 && rank < s->llm.step.ranks; rank++)
+		r = check_part(s, rank, err);
+	return r;
+}
+
+static void choose_prompt(struct llm_model *m, struct cvb_run *run)
+{
+	const struct prefill_conf *conf = run->conf;
+
+	if (conf->prompt) {
+		m->prompt = conf->prompt;
+	} else if (llm_proxy_is_slow(run->gpu) && m->prompt > SLOW_PROMPT) {
+		cvb_run_note(run,
+			     "%d of the %" PRIu64 " tokens of %s's prompt: all of them would take "
+			     "long here (prompt=%" PRIu64 " wants them all)",
+			     SLOW_PROMPT, m->prompt, m->name, m->prompt);
+		m->prompt = SLOW_PROMPT;
+	}
+}
+
+static int begin(struct prefill_state *s, struct cvb_run *run, struct cvb_err *err)
+{
+	const struct prefill_conf *conf = run->conf;
+	int r = llm_proxy_load(&s->llm, &conf->llm, err);
+
+	if (r < 0)
+		return r;
+	struct llm_model *m = s->llm.m;
+
+	choose_prompt(m, run);
+	if (!(cvb_gpu_caps(run->gpu)->gemm_types >> llm_model_type(m) & 1))
+		return cvb_err_set(err, -EOPNOTSUPP,
+				   "this GPU has no %s products, or their rate is not known",
+				   cvb_gpu_type_text(llm_model_type(m)));
+	const struct llm_need need = need_of(m);
+	const struct llm_shape shape = step_shape(m);
+
+	r = llm_proxy_begin(&s->llm, run, &need, err);
+	return r < 0 ? r
+		     : llm_step_init(&s->llm.step, run->gpu, s->llm.peer, m, &shape, layer, s, err);
 }
 
 static int prefill_setup(struct cvb_run *run, struct cvb_err *err)
 {
-	const struct prefill_conf *conf = run->conf;
 	struct prefill_state *s = calloc(1, sizeof(*s));
+	struct cvb_case like = {.metrics = 1U << METRIC_TTFT | 1U << METRIC_RATE};
 	int r;
 
 	if (!s)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	run->state = s;
-	r = llm_model_load(conf->model, &s->m, err);
+	s->llm.latency_metric = METRIC_TTFT;
+	s->llm.check = check;
+	r = begin(s, run, err);
+	for (unsigned rank = 0; r == 0 && rank < s->llm.step.ranks; rank++)
+		r = make_part(s, rank, err);
 	if (r < 0)
 		return r;
-	s->m->prompt = conf->prompt ? conf->prompt : s->m->prompt;
-	if (!(cvb_gpu_caps(run->gpu)->gemm_types >> llm_model_type(s->m) & 1))
-		return cvb_err_set(err, -EOPNOTSUPP,
-				   "this GPU has no %s products, or their rate is not known",
-				   cvb_gpu_type_text(llm_model_type(s->m)));
-	/* token and position of each; the first token comes back */
-	r = llm_step_init(&s->step, run->gpu, s->m, s->m->prompt, s->m->prompt * 16, 8, layer, s,
-			  err);
-	if (r == 0)
-		r = make_products(run, err);
-	return r < 0 ? r : add_cases(run, err);
-}
-
-/* ---- the other hooks ---- */
-
-static int check(struct prefill_state *s, struct cvb_err *err)
-{
-	int r = llm_step_check(&s->step, err);
-
-	for (int i = 0; r == 0 && i < PRODUCTS; i++) {
-		const struct cvb_gpu_gemm *g = &s->gemm[i];
-
-		r = cvb_matrix_check(s->step.stream, s->scratch, g, SEED_A, SEED_B, "llm.prefill",
-				     err);
-		if (r == 0)
-			r = cvb_matrix_poison(s->step.stream, g->c, g->type, (size_t)g->m * g->n,
-					      err);
-	}
-	s->unchecked = false;
-	s->done = s->done || r == 0;
-	return r;
-}
-
-/* Not timed: check what the batch before left. */
-static int prefill_prepare(struct cvb_worker *worker, const struct cvb_case *c, uint64_t iters)
-{
-	struct prefill_state *s = worker->run->state;
-	struct cvb_err err = {0};
-
-	(void)c;
-	(void)iters;
-	if (s->unchecked && s->bad.r == 0)
-		cvb_dev_keep(&s->bad, check(s, &err), &err);
-	return 0;
-}
-
-static int prefill_step(struct cvb_worker *worker, const struct cvb_case *c, uint64_t iters)
-{
-	struct prefill_state *s = worker->run->state;
-	struct cvb_err err = {0};
-
-	for (uint64_t i = 0; i < iters; i++) {
-		int r = run_step(s, (enum llm_policy)c->user, &err);
-
-		cvb_dev_keep(&s->bad, r == -EBADMSG ? r : 0, &err);
-		if (r < 0 && r != -EBADMSG)
-			return cvb_dev_failed(worker->run, r, &err);
-	}
-	return 0;
-}
-
-static int prefill_after(struct cvb_run *run, size_t c, uint64_t iters, uint64_t ns,
-			 struct cvb_err *err)
-{
-	(void)err;
-	cvb_run_report(run, c, METRIC_TTFT, (double)ns / (double)iters);
-	return 0;
-}
-
-static int prefill_verify(struct cvb_run *run, struct cvb_err *err)
-{
-	struct prefill_state *s = run->state;
-	int r = cvb_dev_kept(&s->bad, err);
-
-	if (r == 0 && (s->unchecked || !s->done))
-		r = check(s, err);
-	return r;
+	like.ops = (double)s->llm.m->prompt;
+	return llm_proxy_add_cases(&s->llm, run, &like,
+				   json_pack("{s:I}", "prompt", (json_int_t)s->llm.m->prompt), err);
 }
 
 static void prefill_done(struct cvb_run *run)
@@ -286,13 +296,16 @@ static void prefill_done(struct cvb_run *run)
 
 	if (!s)
 		return;
-	llm_step_done(&s->step);
-	for (int i = 0; i < PRODUCTS; i++)
-		cvb_gpu_free(s->gemm[i].c);
-	cvb_gpu_free(s->a);
-	cvb_gpu_free(s->b);
-	cvb_gpu_free(s->scratch);
-	llm_model_free(s->m);
+	for (unsigned rank = 0; rank < LLM_MAX_RANKS; rank++) {
+		struct part *part = &s->part[rank];
+
+		for (int i = 0; i < PRODUCTS; i++)
+			cvb_gpu_free(part->gemm[i].c);
+		cvb_gpu_free(part->a);
+		cvb_gpu_free(part->b);
+		cvb_gpu_free(part->scratch);
+	}
+	llm_proxy_done(&s->llm);
 	free(s);
 	run->state = NULL;
 }
@@ -308,12 +321,13 @@ static const struct cvb_bench llm_prefill = {
 	.opts = prefill_opts,
 	.conf_size = sizeof(struct prefill_conf),
 	.metrics = prefill_metrics,
-	.params = (const char *const[]){"model", "policy", "prompt", NULL},
+	.params = (const char *const[]){"model", "policy", "prompt", "layers", "tensor_parallel",
+					NULL},
 	.setup = prefill_setup,
-	.prepare = prefill_prepare,
-	.step = prefill_step,
-	.after_batch = prefill_after,
-	.verify = prefill_verify,
+	.prepare = llm_proxy_prepare,
+	.step = llm_proxy_step,
+	.after_batch = llm_proxy_after,
+	.verify = llm_proxy_verify,
 	.done = prefill_done,
 };
 
