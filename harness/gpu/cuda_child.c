@@ -7,6 +7,9 @@
 #include "gpu/cuda_proc.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -241,6 +244,42 @@ static void serve(int fd, const char *args)
 	cvb_gpu_close(gpu);
 }
 
+static struct {
+	int fd;
+	pid_t parent;
+} watched;
+
+/*
+ * serve() sees the end of the socket only where the driver lets it: what hangs there would spin on,
+ * beside later measurements, once nobody is left who could kill us.  A parent that lives gives us
+ * CUDA_GRACE_S and kills; a moment is enough where it was killed itself.
+ */
+static void *watch(void *arg)
+{
+	struct pollfd end = {.fd = watched.fd}; /* only of its end */
+
+	(void)arg;
+	while (poll(&end, 1, -1) < 0 && errno == EINTR)
+		;
+	for (int s = 0; s < CUDA_GRACE_S && getppid() == watched.parent; s++)
+		sleep(1);
+	sleep(1);
+	_exit(CVB_EXIT_INTERNAL);
+}
+
+/* Programs that the driver starts are none of our parent's: they hold nothing, and serve nobody. */
+static void begin(int fd)
+{
+	pthread_t id;
+
+	watched.fd = fd;
+	watched.parent = getppid();
+	if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || unsetenv(CUDA_CHILD_ENV) < 0 ||
+	    pthread_create(&id, NULL, watch, NULL))
+		_exit(CVB_EXIT_INTERNAL);
+	pthread_detach(id);
+}
+
 /*
  * Before main, so that every program with this backend can be the process, test programs too: none
  * of them needs a word on its command line for it.
@@ -254,7 +293,12 @@ __attribute__((constructor)) static void be_child(void)
 		return;
 	if (sscanf(env, "%d %d %n", &fd, &node, &at) != 2 || !at || fd < 0)
 		_exit(CVB_EXIT_USAGE);
+	_cleanup_free_ char *args = cvb_strf("%s", env + at);
+
+	if (!args)
+		_exit(CVB_EXIT_INTERNAL);
+	begin(fd);
 	cuda_child_node(node);
-	serve(fd, env + at);
+	serve(fd, args);
 	exit(CVB_EXIT_OK);
 }

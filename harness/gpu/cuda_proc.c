@@ -20,7 +20,6 @@
 #include <unistd.h>
 
 #define CHILD_FD 3
-#define GRACE_NS (10 * UINT64_C(1000000000)) /* for a process to end by itself */
 
 extern char **environ;
 
@@ -173,7 +172,7 @@ static int start(struct cuda_child *c, const struct cuda_device *d, struct cvb_e
 /* It ends when it sees the end of its socket; one that does not is killed. */
 static void end(const struct cuda_child *c)
 {
-	uint64_t limit_ns = cvb_now_ns() + GRACE_NS;
+	uint64_t limit_ns = cvb_now_ns() + CUDA_GRACE_S * CVB_NS_PER_S;
 	char text[64];
 	int status;
 	pid_t r;

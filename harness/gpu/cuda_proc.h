@@ -24,6 +24,7 @@
 
 /* "FD NODE DEVICE": the socket, the NUMA node of host memory (-1: any), the spec's arguments */
 #define CUDA_CHILD_ENV "CVB_CUDA_CHILD"
+#define CUDA_GRACE_S   10 /* for the process to end by itself */
 
 enum cuda_ask_kind {
 	CUDA_ASK_ALLOC, /* mem, bytes; the file comes along for host memory */

@@ -7,9 +7,11 @@
 
 #include "gpu/cuda_nvml.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -678,6 +680,88 @@ static void test_own_process_that_dies(void **state)
 	unsetenv("FAKE_CUDA_LEFT");
 }
 
+/* The flags of the process's socket in figures (octal), as the kernel tells them. */
+static unsigned long socket_flags(pid_t pid)
+{
+	char path[64], line[128];
+	unsigned long flags = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo/3", (int)pid);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f))
+		if (!strncmp(line, "flags:", 6))
+			flags = strtoul(line + 6, NULL, 8);
+	fclose(f);
+	return flags;
+}
+
+/* A program that the driver starts must not keep the socket open behind the process's back. */
+static void test_own_process_keeps_its_socket(void **state)
+{
+	struct own o;
+
+	(void)state;
+	own_start(&o, "h100-cc-off.txt");
+	assert_true(socket_flags(child_pid()) & O_CLOEXEC);
+	own_end(&o);
+}
+
+/* In a program of its own: a context whose driver hangs.  Tells its process, and waits. */
+static void hang_in_driver(int fd)
+{
+	struct cvb_gpu_buf *device, *host;
+	struct own o;
+	pid_t pid;
+
+	setenv("FAKE_CUDA_FAIL", "cuMemcpyAsync=1:hang", 1);
+	own_start(&o, "h100-cc-off.txt");
+	host = own_alloc(&o, CVB_GPU_HOST_PINNED, 64);
+	device = own_alloc(&o, CVB_GPU_DEVICE, 64);
+	assert_int_equal(cvb_gpu_copy_async(o.stream, device, 0, host, 0, 64, &o.err), 0);
+	pid = child_pid();
+	assert_int_equal(write(fd, &pid, sizeof(pid)), sizeof(pid));
+	for (;;)
+		pause();
+}
+
+/* 10 ms apart, and not for ever. */
+static bool ends(pid_t pid)
+{
+	for (int i = 0; i < 3000; i++) {
+		if (waitpid(pid, NULL, WNOHANG) == pid)
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
+/* A program that is killed takes its contexts' processes along, also those whose driver hangs. */
+static void test_own_process_of_a_killed_program(void **state)
+{
+	int fd[2];
+	pid_t program, own;
+
+	(void)state;
+	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+	assert_int_equal(pipe2(fd, O_CLOEXEC), 0);
+	program = fork();
+	assert_true(program >= 0);
+	if (program == 0)
+		hang_in_driver(fd[1]);
+	assert_int_equal(read(fd[0], &own, sizeof(own)), sizeof(own));
+	kill(program, SIGKILL);
+	assert_int_equal(waitpid(program, NULL, 0), program);
+	if (!ends(own)) {
+		kill(own, SIGKILL);
+		fail_msg("the process %d of a context outlives the program", (int)own);
+	}
+	close(fd[0]);
+	close(fd[1]);
+	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 0), 0);
+}
+
 /* ---- health ---- */
 
 /* What two readings around work say, with NVML's answers of two files. */
@@ -764,6 +848,8 @@ int main(void)
 		cmocka_unit_test(test_own_process_cannot),
 		cmocka_unit_test(test_own_process_errors),
 		cmocka_unit_test(test_own_process_that_dies),
+		cmocka_unit_test(test_own_process_keeps_its_socket),
+		cmocka_unit_test(test_own_process_of_a_killed_program),
 		cmocka_unit_test(test_health),
 		cmocka_unit_test(test_every_call_fails_once),
 		cmocka_unit_test(test_meanings),

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 pthread_mutex_t fake_lock = PTHREAD_MUTEX_INITIALIZER;
 pthread_cond_t fake_changed = PTHREAD_COND_INITIALIZER;
@@ -49,6 +50,7 @@ int fake_fails(const char *name)
 	static int calls;
 	const char *plan = getenv("FAKE_CUDA_FAIL");
 	const char *equals = plan ? strchr(plan, '=') : NULL;
+	bool hangs = false;
 	int code = 0;
 
 	if (!equals || strncmp(plan, name, (size_t)(equals - plan)) != 0 ||
@@ -61,9 +63,13 @@ int fake_fails(const char *name)
 	}
 	const char *colon = strchr(equals, ':');
 
-	if (++calls == (int)strtoul(equals + 1, NULL, 10))
+	if (++calls == (int)strtoul(equals + 1, NULL, 10)) {
 		code = colon ? (int)strtoul(colon + 1, NULL, 10) : CUDA_ERROR_UNKNOWN;
+		hangs = colon && !strcmp(colon + 1, "hang");
+	}
 	pthread_mutex_unlock(&fake_lock);
+	while (hangs)
+		pause();
 	return code;
 }
 

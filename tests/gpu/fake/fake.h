@@ -7,6 +7,7 @@
  *   FAKE_CUDA_FAIL=cuMemAlloc_v2=3        the third call of that name fails with 999 (unknown) …
  *   FAKE_CUDA_FAIL=cuMemAlloc_v2=1:2      … the first with 2 (out of memory); calls are counted
  *                                         anew whenever the text changes
+ *   FAKE_CUDA_FAIL=cuMemAlloc_v2=1:hang   … the first never returns
  *   FAKE_NVML=file                        NVML's answers: "function return-code values…" a line;
  *                                         a function without a line is not found (13)
  *   FAKE_CUDA_DEVICES=n                   2 unless told
