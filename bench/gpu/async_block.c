@@ -82,7 +82,7 @@ static const struct cvb_metric block_metrics[] = {
 
 struct block_state {
 	struct cvb_paths paths;
-	uint64_t max_bytes;
+	struct cvb_dev_sizes sizes;
 	/* of the batch under way; written by the worker */
 	uint64_t blocked_ns, total_ns;
 };
@@ -122,11 +122,11 @@ static int one_copy(struct cvb_run *run, uint64_t key, uint64_t i, size_t bytes,
 
 static int add_sizes(struct cvb_run *run, uint64_t key, struct cvb_err *err)
 {
-	const struct block_conf *conf = run->conf;
 	const struct block_state *s = run->state;
 	int r = 0;
 
-	for (uint64_t size = conf->min_bytes; r >= 0 && size <= s->max_bytes; size *= conf->step) {
+	for (size_t i = 0; r >= 0 && i < s->sizes.n; i++) {
+		uint64_t size = s->sizes.bytes[i];
 		struct cvb_case c = {
 			.metrics = 1U << METRIC_SHARE | 1U << METRIC_BLOCKED,
 			.params = json_pack("{s:I,s:s,s:s,s:s}", "size_bytes", (json_int_t)size,
@@ -168,15 +168,17 @@ static int block_setup(struct cvb_run *run, struct cvb_err *err)
 	const struct block_conf *conf = run->conf;
 	bool slow = cvb_gpu_is_emulated(run->gpu) && !cvb_gpu_is_deterministic(run->gpu);
 	struct block_state *s = calloc(1, sizeof(*s));
+	uint64_t max_bytes = conf->max_bytes;
 	int r;
 
 	if (!s)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	run->state = s;
-	s->max_bytes = conf->max_bytes ? conf->max_bytes : slow ? EMULATED_MAX_BYTES : MAX_BYTES;
-	r = cvb_dev_sizes_check(conf->min_bytes, s->max_bytes, conf->step, err);
+	if (!max_bytes)
+		max_bytes = slow ? EMULATED_MAX_BYTES : MAX_BYTES;
+	r = cvb_dev_sizes(&s->sizes, conf->min_bytes, max_bytes, conf->step, conf->step, err);
 	if (r == 0)
-		r = cvb_paths_init(&s->paths, run, s->max_bytes, conf->min_bytes, err);
+		r = cvb_paths_fit(&s->paths, run, &s->sizes, CVB_PATHS_ALL, err);
 	for (unsigned dir = 0; r == 0 && dir < 2; dir++)
 		for (unsigned mem = 0; r == 0 && mem < CVB_PATH_MEMS; mem++)
 			for (unsigned state = 0; r == 0 && state < STREAM_STATES; state++)

@@ -17,7 +17,6 @@
 #define WALL_MAX_BYTES	   (16 * CVB_MIB)
 #define EMULATED_MAX_BYTES (4 * CVB_MIB)
 #define VIRTUAL_MAX_BYTES  (4096 * CVB_MIB)
-#define LARGE_BYTES	   (1024 * CVB_MIB)
 #define LARGE_STEP	   4
 
 enum {
@@ -101,7 +100,7 @@ static const struct cvb_metric copy_metrics[] = {
 
 struct copy_state {
 	struct cvb_paths paths;
-	size_t max_bytes, step;
+	struct cvb_dev_sizes sizes;
 };
 
 /* A case's key: what it copies. */
@@ -152,21 +151,14 @@ static int copies(struct cvb_run *run, enum dir dir, unsigned mem, size_t bytes,
 /* --- set up ------------------------------------------------------------------------------------
  */
 
-/* By itself the step is wider where curves are flat and checks take long. */
-static uint64_t next_size(const struct copy_conf *conf, const struct copy_state *s, uint64_t size)
-{
-	return size * (!conf->step && size >= LARGE_BYTES ? LARGE_STEP : s->step);
-}
-
 static int add_sizes(struct cvb_run *run, enum dir dir, unsigned mem, struct cvb_err *err)
 {
-	const struct copy_conf *conf = run->conf;
 	const struct copy_state *s = run->state;
 	unsigned copies_of_one = dir == DIR_DUPLEX ? 2 : 1;
 	int r = 0;
 
-	for (uint64_t size = conf->min_bytes; r >= 0 && size <= s->max_bytes;
-	     size = next_size(conf, s, size)) {
+	for (size_t i = 0; r >= 0 && i < s->sizes.n; i++) {
+		uint64_t size = s->sizes.bytes[i];
 		struct cvb_case c = {
 			.metrics = 1U << METRIC_BANDWIDTH | 1U << METRIC_LATENCY,
 			.params = json_pack("{s:I,s:s,s:s}", "size_bytes", (json_int_t)size, "dir",
@@ -202,46 +194,63 @@ static int add_path(struct cvb_run *run, enum dir dir, unsigned mem, struct cvb_
 	return r == 0 ? add_sizes(run, dir, mem, err) : r < 0 ? r : 0;
 }
 
-static bool wanted(const struct cvb_run *run, enum dir dir)
+static bool wanted(const struct cvb_run *run, enum dir dir, unsigned mem)
 {
 	const struct copy_conf *conf = run->conf;
 	int want = conf->dir;
 
+	if (conf->mem != MEM_BOTH && conf->mem != (int)mem)
+		return false;
 	if (want == DIR_AUTO)
 		want = cvb_gpu_is_deterministic(run->gpu) ? DIR_ALL : DIR_BOTH;
 	return want == DIR_ALL || want == (int)dir || (want == DIR_BOTH && dir != DIR_DUPLEX);
 }
 
-static int find_sizes(struct cvb_run *run, struct copy_state *s, struct cvb_err *err)
+static int find_sizes(struct cvb_run *run, struct cvb_dev_sizes *ret, struct cvb_err *err)
 {
 	const struct copy_conf *conf = run->conf;
 	bool virt = cvb_gpu_is_deterministic(run->gpu), emu = cvb_gpu_is_emulated(run->gpu);
+	uint64_t max_bytes = conf->max_bytes ? conf->max_bytes
+			     : virt	     ? VIRTUAL_MAX_BYTES
+			     : emu	     ? EMULATED_MAX_BYTES
+					     : WALL_MAX_BYTES;
+	uint64_t step = conf->step ? conf->step : virt ? 2 : emu ? 16 : 8;
 
-	s->max_bytes = conf->max_bytes ? conf->max_bytes
-		       : virt	       ? VIRTUAL_MAX_BYTES
-		       : emu	       ? EMULATED_MAX_BYTES
-				       : WALL_MAX_BYTES;
-	s->step = conf->step ? conf->step : virt ? 2 : emu ? 16 : 8;
-	return cvb_dev_sizes_check(conf->min_bytes, s->max_bytes, s->step, err);
+	return cvb_dev_sizes(ret, conf->min_bytes, max_bytes, step, conf->step ? step : LARGE_STEP,
+			     err);
+}
+
+/* The paths that the wanted copies go. */
+static unsigned wanted_paths(const struct cvb_run *run)
+{
+	unsigned paths = 0;
+
+	for (unsigned mem = 0; mem < CVB_PATH_MEMS; mem++) {
+		bool duplex = wanted(run, DIR_DUPLEX, mem);
+
+		if (duplex || wanted(run, DIR_H2D, mem))
+			paths |= CVB_PATH_BIT(CVB_GPU_H2D, mem);
+		if (duplex || wanted(run, DIR_D2H, mem))
+			paths |= CVB_PATH_BIT(CVB_GPU_D2H, mem);
+	}
+	return paths;
 }
 
 static int copy_setup(struct cvb_run *run, struct cvb_err *err)
 {
 	static const enum dir each_dir[] = {DIR_H2D, DIR_D2H, DIR_DUPLEX};
-	const struct copy_conf *conf = run->conf;
 	struct copy_state *s = calloc(1, sizeof(*s));
 	int r;
 
 	if (!s)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	run->state = s;
-	r = find_sizes(run, s, err);
+	r = find_sizes(run, &s->sizes, err);
 	if (r == 0)
-		r = cvb_paths_init(&s->paths, run, s->max_bytes, conf->min_bytes, err);
+		r = cvb_paths_fit(&s->paths, run, &s->sizes, wanted_paths(run), err);
 	for (size_t i = 0; r == 0 && i < CVB_ARRAY_LEN(each_dir); i++)
 		for (unsigned mem = 0; r == 0 && mem < CVB_PATH_MEMS; mem++)
-			if (wanted(run, each_dir[i]) &&
-			    (conf->mem == MEM_BOTH || conf->mem == (int)mem))
+			if (wanted(run, each_dir[i], mem))
 				r = add_path(run, each_dir[i], mem, err);
 	return r < 0 ? r : cvb_paths_any(&s->paths, run, err);
 }

@@ -14,6 +14,7 @@
 #define LOOK_PAGES    ((size_t)1 << 16) /* of a sparse one */
 #define PER_OCTAVE    8			/* places between a power of two and the next */
 #define MAX_SIZE_BITS 48
+#define LARGE_BYTES   CVB_GIB /* of a sweep: from here on curves are flat and checks take long */
 /*
  * Memory for the windows of a batch: 2 ms of copies at 64 GB/s, faster than any link of today; and
  * at 8 GB/s where the CPU is the device, and checks are as slow as copies.
@@ -84,8 +85,10 @@ size_t cvb_dev_windows_bytes(const struct cvb_gpu *gpu, size_t max_bytes)
 
 /* ---- options ---- */
 
-int cvb_dev_sizes_check(uint64_t min_bytes, uint64_t max_bytes, uint64_t step, struct cvb_err *err)
+int cvb_dev_sizes(struct cvb_dev_sizes *ret, uint64_t min_bytes, uint64_t max_bytes, uint64_t step,
+		  uint64_t large_step, struct cvb_err *err)
 {
+	*ret = (struct cvb_dev_sizes){0};
 	if (step < 2 || step & (step - 1))
 		return cvb_err_set(err, -EINVAL, "step=%" PRIu64 " is no power of two", step);
 	if (min_bytes > max_bytes)
@@ -93,7 +96,37 @@ int cvb_dev_sizes_check(uint64_t min_bytes, uint64_t max_bytes, uint64_t step, s
 				   "min_size (%" PRIu64 " bytes) is larger than max_size (%" PRIu64
 				   " bytes)",
 				   min_bytes, max_bytes);
+	for (uint64_t size = min_bytes; size <= max_bytes && ret->n < CVB_DEV_SIZES;
+	     size *= size >= LARGE_BYTES ? large_step : step)
+		ret->bytes[ret->n++] = size;
 	return 0;
+}
+
+int cvb_dev_fit(struct cvb_run *run, struct cvb_dev_sizes *sizes, cvb_dev_make_fn *make,
+		cvb_dev_unmake_fn *unmake, void *arg, struct cvb_err *err)
+{
+	struct cvb_err why = {0};
+
+	while (sizes->n) {
+		uint64_t size = sizes->bytes[sizes->n - 1];
+		char text[CVB_ERR_MSG_BYTES];
+		int r;
+
+		why = (struct cvb_err){0};
+		r = make(arg, size, &why);
+		if (r < 0 && r != -ENOMEM && err)
+			*err = why;
+		if (r != -ENOMEM)
+			return r;
+		unmake(arg);
+		sizes->n--;
+		cvb_err_text(&why, text, sizeof(text));
+		cvb_run_leave_out(run, json_pack("{s:I}", "size_bytes", (json_int_t)size), "%s",
+				  text);
+	}
+	if (err)
+		*err = why;
+	return -EOPNOTSUPP;
 }
 
 /* ---- pattern ---- */

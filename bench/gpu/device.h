@@ -63,9 +63,32 @@ size_t cvb_dev_windows_bytes(const struct cvb_gpu *gpu, size_t max_bytes);
 
 /* ---- options ---- */
 
-/* Of a sweep: min_size, max_size and step, a power of two.  -EINVAL names what is wrong. */
-CVB_MUST_CHECK int cvb_dev_sizes_check(uint64_t min_bytes, uint64_t max_bytes, uint64_t step,
-				       struct cvb_err *err);
+#define CVB_DEV_SIZES 41 /* from 1 byte to 1 TiB by powers of two */
+
+/* The sizes of a sweep, ascending. */
+struct cvb_dev_sizes {
+	uint64_t bytes[CVB_DEV_SIZES];
+	size_t n;
+};
+
+/*
+ * From min_bytes on, each `step` times the one before, from 1 GiB on large_step times (powers of
+ * two), up to max_bytes (at most 1 TiB).  -EINVAL names what is wrong.
+ */
+CVB_MUST_CHECK int cvb_dev_sizes(struct cvb_dev_sizes *ret, uint64_t min_bytes, uint64_t max_bytes,
+				 uint64_t step, uint64_t large_step, struct cvb_err *err);
+
+/* Make the buffers for sizes of up to max_bytes, or free what an earlier call has made of them. */
+typedef int cvb_dev_make_fn(void *arg, size_t max_bytes, struct cvb_err *err);
+typedef void cvb_dev_unmake_fn(void *arg);
+
+/*
+ * Make the buffers for all sizes.  While there is not so much memory (-ENOMEM) the largest size is
+ * left out, with the reason; `sizes` has those that fit afterwards.  -EOPNOTSUPP if none does.
+ */
+CVB_MUST_CHECK int cvb_dev_fit(struct cvb_run *run, struct cvb_dev_sizes *sizes,
+			       cvb_dev_make_fn *make, cvb_dev_unmake_fn *unmake, void *arg,
+			       struct cvb_err *err);
 
 /* ---- a stream and its data ---- */
 

@@ -110,9 +110,10 @@ struct p2p_state {
 	struct cvb_gpu_buf *src[2], *dst[2]; /* of KIND_OUT and KIND_IN */
 	size_t done_bytes[2];		     /* copied since dst was zeroed */
 	struct member member[DEVICES];
-	size_t max_bytes, step, reduce_bytes;
-	size_t bytes; /* length of the copies' buffers, with windows as in device.h */
-	bool trial;   /* the batch under way is one */
+	struct cvb_dev_sizes sizes;
+	size_t reduce_bytes; /* longest vector of an all-reduce; 0: there is none */
+	size_t bytes;	     /* length of the copies' buffers, with windows as in device.h */
+	bool trial;	     /* the batch under way is one */
 	/* of the batch under way */
 	size_t part_bytes; /* 0: the parts are not set */
 	uint64_t reduced;  /* all-reduces since they were */
@@ -310,12 +311,9 @@ static int add_case(struct cvb_run *run, enum kind kind, uint64_t size, struct c
 	return r < 0 ? r : 0;
 }
 
-static int add_copies(struct cvb_run *run, enum kind kind, struct cvb_err *err)
+static int make_copies(struct p2p_state *s, enum kind kind, struct cvb_err *err)
 {
-	const struct p2p_conf *conf = run->conf;
-	struct p2p_state *s = run->state;
 	unsigned to = kind == KIND_OUT, from = !to;
-	struct cvb_err why = {0};
 	int r = cvb_dev_alloc(&s->dev[from], CVB_GPU_DEVICE, s->bytes, &s->src[kind], err);
 
 	if (r == 0)
@@ -324,15 +322,20 @@ static int add_copies(struct cvb_run *run, enum kind kind, struct cvb_err *err)
 		r = cvb_dev_clear(&s->dev[from], s->src[kind], s->bytes, err);
 	if (r == 0)
 		r = cvb_dev_fill(&s->dev[from], s->src[kind], s->bytes, err);
-	if (r == 0)
-		r = cvb_dev_clear(&s->dev[to], s->dst[kind], s->bytes, err);
+	return r < 0 ? r : cvb_dev_clear(&s->dev[to], s->dst[kind], s->bytes, err);
+}
+
+static int add_copies(struct cvb_run *run, enum kind kind, struct cvb_err *err)
+{
+	struct p2p_state *s = run->state;
+	struct cvb_err why = {0};
 	/* once, untimed: a device may find out only now that it cannot */
-	if (r == 0)
-		r = peer_copies(s, kind, conf->min_bytes, 1, err);
+	int r = peer_copies(s, kind, s->sizes.bytes[0], 1, err);
+
 	if (r == 0)
 		cvb_dev_keep(&s->bad, check_copies(s, &why), &why);
-	for (uint64_t size = conf->min_bytes; r == 0 && size <= s->max_bytes; size *= s->step)
-		r = add_case(run, kind, size, err);
+	for (size_t i = 0; r == 0 && i < s->sizes.n; i++)
+		r = add_case(run, kind, s->sizes.bytes[i], err);
 	return r;
 }
 
@@ -357,10 +360,9 @@ static bool divides(uint64_t size)
 
 static int add_reduces(struct cvb_run *run, struct cvb_err *err)
 {
-	const struct p2p_conf *conf = run->conf;
 	struct p2p_state *s = run->state;
 	struct cvb_err why = {0};
-	int r = 0;
+	int r;
 
 	if (!(cvb_gpu_caps(run->gpu)->flags & CVB_GPU_CAP_LAUNCH)) {
 		cvb_run_leave_out(run, json_pack("{s:i}", "devices", DEVICES),
@@ -368,21 +370,62 @@ static int add_reduces(struct cvb_run *run, struct cvb_err *err)
 				  cvb_gpu_spec(run->gpu));
 		return 0;
 	}
-	s->reduce_bytes = cvb_min(s->max_bytes, (size_t)REDUCE_MAX_BYTES);
-	if (s->reduce_bytes < DEVICES * sizeof(double))
+	if (!s->reduce_bytes)
 		return 0;
-	for (unsigned d = 0; r == 0 && d < DEVICES; d++)
-		r = make_member(s, d, err);
-	if (r == 0)
-		r = set_parts(s, sizeof(double), err);
+	r = set_parts(s, sizeof(double), err);
 	if (r == 0)
 		r = all_reduce(s, err);
 	if (r == 0)
 		cvb_dev_keep(&s->bad, check_reduced(s, &why), &why);
-	for (uint64_t size = conf->min_bytes; r == 0 && size <= s->reduce_bytes; size *= s->step)
-		if (divides(size))
-			r = add_case(run, KIND_REDUCE, size, err);
+	for (size_t i = 0; r == 0 && i < s->sizes.n && s->sizes.bytes[i] <= s->reduce_bytes; i++)
+		if (divides(s->sizes.bytes[i]))
+			r = add_case(run, KIND_REDUCE, s->sizes.bytes[i], err);
 	return r;
+}
+
+static int make_buffers(void *arg, size_t max_bytes, struct cvb_err *err)
+{
+	struct cvb_run *run = arg;
+	struct p2p_state *s = run->state;
+	size_t reduce_bytes = cvb_min(max_bytes, (size_t)REDUCE_MAX_BYTES);
+	int r = 0;
+
+	s->bytes = cvb_dev_windows_bytes(run->gpu, max_bytes);
+	for (unsigned d = 0; r == 0 && d < DEVICES; d++)
+		r = cvb_dev_init(&s->dev[d], d ? s->peer : run->gpu, NULL, s->bytes,
+				 s->sizes.bytes[0], /* seed= */ 1, err);
+	for (unsigned kind = KIND_OUT; r == 0 && kind <= KIND_IN; kind++)
+		r = make_copies(s, (enum kind)kind, err);
+	if (!(cvb_gpu_caps(run->gpu)->flags & CVB_GPU_CAP_LAUNCH) ||
+	    reduce_bytes < DEVICES * sizeof(double))
+		return r;
+	s->reduce_bytes = reduce_bytes;
+	for (unsigned d = 0; r == 0 && d < DEVICES; d++)
+		r = make_member(s, d, err);
+	return r;
+}
+
+static void free_buffers(void *arg)
+{
+	const struct cvb_run *run = arg;
+	struct p2p_state *s = run->state;
+
+	for (unsigned d = 0; d < DEVICES; d++) {
+		struct member *m = &s->member[d];
+
+		cvb_gpu_free(m->received);
+		cvb_gpu_free(m->spare);
+		cvb_gpu_free(m->host);
+		for (unsigned c = 0; c < DEVICES; c++)
+			cvb_gpu_free(m->part[c]);
+		*m = (struct member){0};
+		cvb_dev_done(&s->dev[d]);
+	}
+	for (unsigned kind = KIND_OUT; kind <= KIND_IN; kind++) {
+		s->src[kind] = cvb_gpu_free(s->src[kind]);
+		s->dst[kind] = cvb_gpu_free(s->dst[kind]);
+	}
+	s->reduce_bytes = 0;
 }
 
 static int p2p_setup(struct cvb_run *run, struct cvb_err *err)
@@ -390,22 +433,19 @@ static int p2p_setup(struct cvb_run *run, struct cvb_err *err)
 	const struct p2p_conf *conf = run->conf;
 	bool virt = cvb_gpu_is_deterministic(run->gpu);
 	struct p2p_state *s = calloc(1, sizeof(*s));
+	uint64_t max_bytes = conf->max_bytes, step = conf->step ? conf->step : virt ? 8 : 128;
 	int r = 0;
 
 	if (!s)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	run->state = s;
-	s->max_bytes = conf->max_bytes ? conf->max_bytes
-		       : virt	       ? VIRTUAL_MAX_BYTES
-				       : WALL_MAX_BYTES;
-	s->step = conf->step ? conf->step : virt ? 8 : 128;
-	s->bytes = cvb_dev_windows_bytes(run->gpu, s->max_bytes);
-	r = cvb_dev_sizes_check(conf->min_bytes, s->max_bytes, s->step, err);
+	if (!max_bytes)
+		max_bytes = virt ? VIRTUAL_MAX_BYTES : WALL_MAX_BYTES;
+	r = cvb_dev_sizes(&s->sizes, conf->min_bytes, max_bytes, step, step, err);
 	if (r == 0)
 		r = cvb_gpu_peer_open(run->gpu, &s->peer, err);
-	for (unsigned d = 0; r == 0 && d < DEVICES; d++)
-		r = cvb_dev_init(&s->dev[d], d ? s->peer : run->gpu, NULL, s->bytes,
-				 conf->min_bytes, /* seed= */ 1, err);
+	if (r == 0)
+		r = cvb_dev_fit(run, &s->sizes, make_buffers, free_buffers, run, err);
 	for (unsigned kind = KIND_OUT; r == 0 && kind <= KIND_IN; kind++)
 		r = add_copies(run, (enum kind)kind, err);
 	return r < 0 ? r : add_reduces(run, err);
@@ -464,20 +504,7 @@ static void p2p_done(struct cvb_run *run)
 
 	if (!s)
 		return;
-	for (unsigned d = 0; d < DEVICES; d++) {
-		struct member *m = &s->member[d];
-
-		cvb_gpu_free(m->received);
-		cvb_gpu_free(m->spare);
-		cvb_gpu_free(m->host);
-		for (unsigned c = 0; c < DEVICES; c++)
-			cvb_gpu_free(m->part[c]);
-		cvb_dev_done(&s->dev[d]);
-	}
-	for (unsigned kind = KIND_OUT; kind <= KIND_IN; kind++) {
-		cvb_gpu_free(s->src[kind]);
-		cvb_gpu_free(s->dst[kind]);
-	}
+	free_buffers(run);
 	cvb_gpu_close(s->peer);
 	free(s);
 	run->state = NULL;

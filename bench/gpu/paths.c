@@ -49,7 +49,11 @@ static int make_source(struct cvb_paths *p, enum cvb_gpu_mem kind, struct cvb_gp
 	r = cvb_dev_alloc(d, kind, p->bytes, ret, err);
 	if (r == 0) /* its content is undefined */
 		r = cvb_dev_clear(d, *ret, p->bytes, err);
-	return r < 0 ? r : cvb_dev_fill(d, *ret, p->bytes, err);
+	if (r == 0)
+		r = cvb_dev_fill(d, *ret, p->bytes, err);
+	if (r < 0) /* the next one to ask is told the same */
+		*ret = cvb_gpu_free(*ret);
+	return r;
 }
 
 int cvb_paths_make(struct cvb_paths *p, enum cvb_gpu_dir dir, enum cvb_path_mem mem,
@@ -67,7 +71,54 @@ int cvb_paths_make(struct cvb_paths *p, enum cvb_gpu_dir dir, enum cvb_path_mem 
 		r = cvb_dev_alloc(&p->dev[dir], in ? CVB_GPU_DEVICE : host_kind(mem), p->bytes,
 				  &path->dst, err);
 	path->src = *src;
-	return r < 0 ? r : cvb_dev_clear(&p->dev[dir], path->dst, p->bytes, err);
+	if (r == 0)
+		r = cvb_dev_clear(&p->dev[dir], path->dst, p->bytes, err);
+	if (r < 0)
+		path->dst = cvb_gpu_free(path->dst);
+	return r;
+}
+
+struct fit {
+	struct cvb_paths *p;
+	struct cvb_run *run;
+	size_t base_bytes;
+	unsigned paths;
+};
+
+static int make_all(void *arg, size_t max_bytes, struct cvb_err *err)
+{
+	const struct fit *f = arg;
+	int r = cvb_paths_init(f->p, f->run, max_bytes, f->base_bytes, err);
+
+	for (unsigned dir = 0; dir < CVB_ARRAY_LEN(f->p->dev); dir++) {
+		for (unsigned mem = 0; r == 0 && mem < CVB_PATH_MEMS; mem++) {
+			struct cvb_err why = {0};
+
+			if (f->paths & CVB_PATH_BIT(dir, mem))
+				r = cvb_paths_make(f->p, (enum cvb_gpu_dir)dir,
+						   (enum cvb_path_mem)mem, &why);
+			if (r == -EOPNOTSUPP)
+				r = 0;
+			if (r < 0 && err)
+				*err = why;
+		}
+	}
+	return r;
+}
+
+static void unmake_all(void *arg)
+{
+	const struct fit *f = arg;
+
+	cvb_paths_done(f->p);
+}
+
+int cvb_paths_fit(struct cvb_paths *p, struct cvb_run *run, struct cvb_dev_sizes *sizes,
+		  unsigned paths, struct cvb_err *err)
+{
+	struct fit f = {p, run, sizes->bytes[0], paths};
+
+	return cvb_dev_fit(run, sizes, make_all, unmake_all, &f, err);
 }
 
 int cvb_paths_issue(struct cvb_paths *p, enum cvb_gpu_dir dir, enum cvb_path_mem mem, uint64_t i,

@@ -49,6 +49,17 @@ void cvb_paths_done(struct cvb_paths *p);
 CVB_MUST_CHECK int cvb_paths_make(struct cvb_paths *p, enum cvb_gpu_dir dir, enum cvb_path_mem mem,
 				  struct cvb_err *err);
 
+#define CVB_PATH_BIT(dir, mem) (1U << ((unsigned)(dir)*CVB_PATH_MEMS + (unsigned)(mem)))
+#define CVB_PATHS_ALL	       (CVB_PATH_BIT(2, 0) - 1)
+
+/*
+ * cvb_paths_init for the largest of `sizes`, and the buffers of the paths whose bits are set, but
+ * for those that the device cannot have (cvb_paths_make says so again).  Sizes for which memory
+ * does not suffice are left out (cvb_dev_fit).
+ */
+CVB_MUST_CHECK int cvb_paths_fit(struct cvb_paths *p, struct cvb_run *run,
+				 struct cvb_dev_sizes *sizes, unsigned paths, struct cvb_err *err);
+
 /*
  * Copy number i (below cvb_dev_windows) of a batch whose copies have `bytes`, without a wait.
  * `host`: a buffer of the caller's instead of the path's host memory, used from its first byte;

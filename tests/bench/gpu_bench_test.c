@@ -263,6 +263,57 @@ static void test_deterministic(void **state)
 	}
 }
 
+/* --- memory -----------------------------------------------------------------------------------
+ */
+
+/* More than any GPU has. */
+#define TOO_MUCH "max_size=1TiB step=1048576"
+
+static size_t left_out_size(const struct gpu_result *res, json_int_t bytes, const char *reason)
+{
+	size_t i, n = 0;
+	json_t *row;
+
+	json_array_foreach (res->left_out, i, row) {
+		const json_t *size = json_object_get(json_object_get(row, "params"), "size_bytes");
+
+		n += json_integer_value(size) == bytes &&
+		     strstr(json_string_value(json_object_get(row, "reason")), reason);
+	}
+	return n;
+}
+
+/* Sizes without memory for them are left out, the others are measured. */
+static void test_too_large(void **state)
+{
+	static const struct {
+		const char *name, *gpu, *sizes, *none, *metric, *params;
+	} all[] = {
+		{"gpu.copy", H100_ON, "min_size=1MiB mem=pinned dir=all " TOO_MUCH,
+		 "min_size=1TiB " TOO_MUCH, "bandwidth", "{'dir':'duplex','size_bytes':1048576}"},
+		{"gpu.async_block", H100_ON, "min_size=1MiB " TOO_MUCH, "min_size=1TiB " TOO_MUCH,
+		 "share", "{'dir':'h2d','mem':'pinned','stream':'busy','size_bytes':1048576}"},
+		{"gpu.p2p", "emu:b300-tdx,cc=on,clock=virtual", "min_size=1MiB " TOO_MUCH,
+		 "min_size=1TiB " TOO_MUCH, "allreduce_bandwidth",
+		 "{'devices':2,'size_bytes':1048576}"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(all); i++) {
+		struct gpu_result res = gpu_run(all[i].name, all[i].gpu, all[i].sizes);
+
+		gpu_assert_ran(&res);
+		assert_true(gpu_get(&res, all[i].metric, all[i].params) > 0);
+		assert_int_equal(left_out_size(&res, (json_int_t)1 << 40, "1099511627776 bytes"),
+				 1);
+		gpu_done(&res);
+		res = gpu_run(all[i].name, all[i].gpu, all[i].none);
+		assert_int_equal(res.r, -EOPNOTSUPP);
+		assert_says(&res.err, "1099511627776 bytes");
+		gpu_done(&res);
+	}
+}
+
 /* --- faults: never a number ------------------------------------------------------------------- */
 
 /* One call of many comes out wrong, somewhere in the run. */
@@ -415,8 +466,8 @@ int main(void)
 		cmocka_unit_test(test_p2p),	      cmocka_unit_test(test_timer),
 		cmocka_unit_test(test_capability),    cmocka_unit_test(test_deterministic),
 		cmocka_unit_test(test_one_corrupted), cmocka_unit_test(test_all_corrupted),
-		cmocka_unit_test(test_data),	      cmocka_unit_test(test_wall),
-		cmocka_unit_test(test_bad_options),
+		cmocka_unit_test(test_too_large),     cmocka_unit_test(test_data),
+		cmocka_unit_test(test_wall),	      cmocka_unit_test(test_bad_options),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -134,6 +134,14 @@ static void wrong_blocks_and_tensors(void **state)
 		     3 * 9 * ITERS);
 }
 
+static void wrong_copies_of_many_threads(void **state)
+{
+	(void)state;
+	/* two directions of one thread, and of two at the same time */
+	each_is_seen("gpu.scaling", "copy", OFF, "size=3000 max=2 over=contexts",
+		     2 * (1 + 2) * ITERS);
+}
+
 static void wrong_peer_copies(void **state)
 {
 	(void)state;
@@ -164,6 +172,7 @@ int main(void)
 		cmocka_unit_test(wrong_small_copies),
 		cmocka_unit_test(wrong_copies_beside_others),
 		cmocka_unit_test(wrong_blocks_and_tensors),
+		cmocka_unit_test(wrong_copies_of_many_threads),
 		cmocka_unit_test(wrong_peer_copies),
 		cmocka_unit_test(wrong_launches),
 		cmocka_unit_test(wrong_products),
