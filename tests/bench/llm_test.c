@@ -285,6 +285,17 @@ static void so_is_a_prompt(void **state)
 	gpu_get(&fast, "time_to_first_token", "{'prompt':300,'layers':40}");
 }
 
+/* What cannot be made short is refused, unless it is asked for. */
+static void a_model_too_large_for_the_wall_clock_is_refused(void **state)
+{
+	_cleanup_run_ struct gpu_result slow =
+		gpu_run("llm.prefill", "emu:h100-tdx", "model=llama-3.1-8b");
+
+	(void)state;
+	assert_int_equal(slow.r, -EOPNOTSUPP);
+	assert_says(&slow.err, "or layers=1 to have it all the same");
+}
+
 /* ---- steps ---- */
 
 /* As many bytes and kernels a step as llama-3.1-8b, in twice the layers: less memory to set up. */
@@ -628,6 +639,7 @@ int main(void)
 		cmocka_unit_test(too_much_is_refused_at_once),
 		cmocka_unit_test(a_step_on_the_wall_clock_is_short_and_says_so),
 		cmocka_unit_test(so_is_a_prompt),
+		cmocka_unit_test(a_model_too_large_for_the_wall_clock_is_refused),
 		cmocka_unit_test(a_stock_engine_loses_as_published),
 		cmocka_unit_test(fresh_buffers_are_what_stock_pays_for),
 		cmocka_unit_test(two_gpus_share_the_work),
