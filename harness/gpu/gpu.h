@@ -155,7 +155,14 @@ struct cvb_gpu_launch {
 };
 
 /* Word i of the pattern of a seed (splitmix64). */
-uint64_t cvb_gpu_pattern(uint64_t seed, uint64_t i);
+static inline uint64_t cvb_gpu_pattern(uint64_t seed, uint64_t i)
+{
+	uint64_t z = seed + (i + 1) * UINT64_C(0x9e3779b97f4a7c15);
+
+	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return z ^ (z >> 31);
+}
 
 /* ---- spec and registry ---- */
 
