@@ -166,9 +166,12 @@ static int make_regions(struct decode_state *s, struct cvb_err *err)
 	for (unsigned rank = 0; r == 0 && rank < s->llm.step.ranks; rank++)
 		for (int i = 0; r == 0 && i < REGIONS; i++)
 			r = make_region(s, rank, i, err);
-	for (int i = 0; r == 0 && i < REGIONS; i++)
-		for (size_t w = 0; w < region_bytes(s->llm.m, i) / sizeof(uint64_t); w++)
+	for (int i = 0; r == 0 && i < REGIONS; i++) {
+		size_t words = region_bytes(s->llm.m, i) / sizeof(uint64_t);
+
+		for (size_t w = 0; w < words; w++)
 			s->want[i] += cvb_gpu_pattern((uint64_t)i + 1, w);
+	}
 	return r;
 }
 

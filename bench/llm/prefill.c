@@ -26,6 +26,9 @@ enum {
 	SLOW_PROMPT = 64,  /* tokens, on an emulator with the wall clock unless asked for */
 };
 
+/* Operations of a step with one layer, there and unless asked for. */
+#define SLOW_MAX_FLOPS 3e10
+
 struct prefill_conf {
 	struct llm_conf llm;
 	uint64_t prompt;
@@ -247,6 +250,23 @@ static void choose_prompt(struct llm_model *m, struct cvb_run *run)
 	}
 }
 
+/* The output layer cannot be made less: is that alone too long for somebody who asked for nothing? */
+static int check_slow(struct cvb_run *run, const struct llm_model *m, const struct llm_need *need,
+		      struct cvb_err *err)
+{
+	const struct prefill_conf *conf = run->conf;
+	double flops = (double)m->tensor_parallel * (need->layer_work + need->last_work);
+
+	if (!llm_proxy_is_slow(run->gpu) || conf->prompt || conf->llm.layers ||
+	    flops <= SLOW_MAX_FLOPS)
+		return 0;
+	return cvb_err_set(err, -EOPNOTSUPP,
+			   "one layer and the output layer of %s are %.3g operations, minutes on "
+			   "an emulated GPU with the wall clock: take clock=virtual or a smaller "
+			   "model, or layers=1 to have it all the same",
+			   m->name, flops);
+}
+
 static int begin(struct prefill_state *s, struct cvb_run *run, struct cvb_err *err)
 {
 	const struct prefill_conf *conf = run->conf;
@@ -264,7 +284,9 @@ static int begin(struct prefill_state *s, struct cvb_run *run, struct cvb_err *e
 	const struct llm_need need = need_of(m);
 	const struct llm_shape shape = step_shape(m);
 
-	r = llm_proxy_begin(&s->llm, run, &need, err);
+	r = check_slow(run, m, &need, err);
+	if (r == 0)
+		r = llm_proxy_begin(&s->llm, run, &need, err);
 	return r < 0 ? r
 		     : llm_step_init(&s->llm.step, run->gpu, s->llm.peer, m, &shape, layer, s, err);
 }

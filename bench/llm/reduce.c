@@ -56,8 +56,10 @@ static int fill(struct llm_reduce *d, unsigned k, struct cvb_err *err)
 static int make_rank(struct llm_reduce *d, unsigned k, struct cvb_err *err)
 {
 	struct cvb_gpu *gpu = d->rank[k].gpu;
-	int r = cvb_gpu_alloc(gpu, CVB_GPU_DEVICE, d->bytes, &d->rank[k].own, err);
+	int r = cvb_gpu_event_new(gpu, &d->rank[k].ready, err);
 
+	if (r == 0)
+		r = cvb_gpu_alloc(gpu, CVB_GPU_DEVICE, d->bytes, &d->rank[k].own, err);
 	if (r == 0)
 		r = cvb_gpu_alloc(gpu, CVB_GPU_DEVICE, d->bytes, &d->rank[k].sum, err);
 	if (r == 0)
@@ -91,6 +93,7 @@ int llm_reduce_init(struct llm_reduce *d, struct cvb_gpu *const gpu[LLM_MAX_RANK
 void llm_reduce_done(struct llm_reduce *d)
 {
 	for (unsigned k = 0; k < LLM_MAX_RANKS; k++) {
+		d->rank[k].ready = cvb_gpu_event_free(d->rank[k].ready);
 		d->rank[k].own = cvb_gpu_free(d->rank[k].own);
 		d->rank[k].sum = cvb_gpu_free(d->rank[k].sum);
 		d->rank[k].residual = cvb_gpu_free(d->rank[k].residual);
@@ -109,9 +112,22 @@ static int add(struct llm_reduce *d, unsigned k, struct cvb_gpu_buf *to, struct 
 	return cvb_gpu_launch_async(d->rank[k].stream, &l, err);
 }
 
+/* What each stream gets from now on runs after what the other has now. */
+static int order(struct llm_reduce *d, struct cvb_err *err)
+{
+	int r = 0;
+
+	for (unsigned k = 0; r == 0 && k < LLM_MAX_RANKS; k++)
+		r = cvb_gpu_event_record(d->rank[k].ready, d->rank[k].stream, err);
+	for (unsigned k = 0; r == 0 && k < LLM_MAX_RANKS; k++)
+		r = cvb_gpu_event_wait(d->rank[k].stream, d->rank[LLM_MAX_RANKS - 1 - k].ready,
+				       err);
+	return r;
+}
+
 int llm_reduce_run(struct llm_reduce *d, struct cvb_err *err)
 {
-	int r = wait_all(d, 0, err);
+	int r = order(d, err);
 
 	d->done++;
 	for (unsigned k = 0; r == 0 && k < LLM_MAX_RANKS; k++) {

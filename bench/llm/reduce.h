@@ -24,6 +24,7 @@ struct llm_reduce {
 	struct {
 		struct cvb_gpu *gpu;	       /* borrowed */
 		struct cvb_gpu_stream *stream; /* borrowed */
+		struct cvb_gpu_event *ready;   /* its own vector is */
 		struct cvb_gpu_buf *own;       /* stays */
 		struct cvb_gpu_buf *sum;       /* the other's, then the sum */
 		struct cvb_gpu_buf *residual;  /* all sums so far */
@@ -45,8 +46,9 @@ CVB_MUST_CHECK int llm_reduce_init(struct llm_reduce *d, struct cvb_gpu *const g
 void llm_reduce_done(struct llm_reduce *d);
 
 /*
- * Wait for both streams (what they computed is what is summed), then submit one all-reduce to them.
- * The host waits because no event orders the work of two devices.
+ * Submit one all-reduce to both streams: each waits for what the other has been given so far (what
+ * it computes is what is summed).  The host waits for nothing.  Nothing holds a stream's later work
+ * until the other has read its vector: an engine has two, and uses them in turn.
  */
 CVB_MUST_CHECK int llm_reduce_run(struct llm_reduce *d, struct cvb_err *err);
 

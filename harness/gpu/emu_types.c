@@ -91,10 +91,11 @@ void emu_type_load(enum cvb_gpu_type type, float *dst, const void *src, size_t n
 	const uint8_t *byte = src;
 	const float *full = src;
 
-	for (size_t i = 0; i < n; i++) {
-		if (type == CVB_GPU_BF16)
-			dst[i] = decode(&bf16, half[i]);
-		else if (type == CVB_GPU_FP16)
+	/* all of its codes are a float's upper half: a loop of its own is several times as fast */
+	for (size_t i = 0; type == CVB_GPU_BF16 && i < n; i++)
+		dst[i] = float_of_bits((uint32_t)half[i] << 16);
+	for (size_t i = 0; type != CVB_GPU_BF16 && i < n; i++) {
+		if (type == CVB_GPU_FP16)
 			dst[i] = decode(&fp16, half[i]);
 		else if (type == CVB_GPU_FP8)
 			dst[i] = decode(&fp8, byte[i]);

@@ -12,7 +12,8 @@
  *   cuda[:N]                                   CUDA device number N, 0 by default
  *
  * Invariants
- *   - A handle belongs to the device that made it; mixing devices is -EINVAL.
+ *   - A handle belongs to the device that made it; mixing devices is -EINVAL, but for copies between
+ *     peers and for waiting for a peer's event.
  *   - Work of one stream runs in the order of its submission.  Work of two streams is ordered only
  *     by events.
  *   - "async" means that a call MAY return before the work is done.  It need not: a confidential
@@ -154,7 +155,14 @@ struct cvb_gpu_launch {
 };
 
 /* Word i of the pattern of a seed (splitmix64). */
-uint64_t cvb_gpu_pattern(uint64_t seed, uint64_t i);
+static inline uint64_t cvb_gpu_pattern(uint64_t seed, uint64_t i)
+{
+	uint64_t z = seed + (i + 1) * UINT64_C(0x9e3779b97f4a7c15);
+
+	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return z ^ (z >> 31);
+}
 
 /* ---- spec and registry ---- */
 
@@ -408,8 +416,9 @@ CVB_MUST_CHECK int cvb_gpu_event_record(struct cvb_gpu_event *event, struct cvb_
 					struct cvb_err *err);
 
 /*
- * What is submitted to `stream` from now on runs only after the event's last record so far.
- * Nothing to wait for if it was never recorded.  Does not block the caller.
+ * What is submitted to `stream` from now on runs only after the event's last record so far.  The
+ * event may be the peer's: so work of two devices is ordered.  Nothing to wait for if it was never
+ * recorded.  Does not block the caller.
  */
 CVB_MUST_CHECK int cvb_gpu_event_wait(struct cvb_gpu_stream *stream, struct cvb_gpu_event *event,
 				      struct cvb_err *err);

@@ -40,13 +40,15 @@ struct cvb_gpu_event *cvb_gpu_event_free(struct cvb_gpu_event *event)
 	return NULL;
 }
 
-/* An event and a stream of one device. */
+/* An event and a stream of one device, or, where `peer_ok`, of a device and its peer. */
 static int check_event(const char *call, const struct cvb_gpu_event *event,
-		       const struct cvb_gpu_stream *stream, struct cvb_err *err)
+		       const struct cvb_gpu_stream *stream, bool peer_ok, struct cvb_err *err)
 {
 	if (!event || !stream)
 		return cvb_gpu_no_handle(call, event ? "stream" : "event", err);
-	if (event->gpu != stream->gpu)
+	bool is_peer = event->gpu->peer_of == stream->gpu || event->gpu == stream->gpu->peer_of;
+
+	if (event->gpu != stream->gpu && !(peer_ok && is_peer))
 		return cvb_err_set(err, -EINVAL, "%s: the event is another device's", call);
 	return 0;
 }
@@ -54,7 +56,7 @@ static int check_event(const char *call, const struct cvb_gpu_event *event,
 int cvb_gpu_event_record(struct cvb_gpu_event *event, struct cvb_gpu_stream *stream,
 			 struct cvb_err *err)
 {
-	int r = check_event("event_record", event, stream, err);
+	int r = check_event("event_record", event, stream, /* peer_ok= */ false, err);
 
 	if (r < 0)
 		return r;
@@ -69,7 +71,7 @@ int cvb_gpu_event_record(struct cvb_gpu_event *event, struct cvb_gpu_stream *str
 int cvb_gpu_event_wait(struct cvb_gpu_stream *stream, struct cvb_gpu_event *event,
 		       struct cvb_err *err)
 {
-	int r = check_event("event_wait", event, stream, err);
+	int r = check_event("event_wait", event, stream, /* peer_ok= */ true, err);
 
 	if (r < 0)
 		return r;

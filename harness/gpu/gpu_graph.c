@@ -6,15 +6,6 @@
 #include "core/util.h"
 #include "gpu/gpu_check.h"
 
-uint64_t cvb_gpu_pattern(uint64_t seed, uint64_t i)
-{
-	uint64_t z = seed + (i + 1) * UINT64_C(0x9e3779b97f4a7c15);
-
-	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return z ^ (z >> 31);
-}
-
 /* ---- launches ---- */
 
 enum {

@@ -502,7 +502,7 @@ int shim_event_wait(struct cvb_gpu_stream *stream, struct cvb_gpu_event *event, 
 {
 	CALL(SHIM_OTHER, "event_wait", .stream = stream);
 	ARGS("stream=%u, event=%u", SHIM_ID(stream), SHIM_ID(event));
-	return AROUND(event->gpu, cvb_gpu_event_wait(SHIM_INNER(stream), SHIM_INNER(event), err));
+	return AROUND(stream->gpu, cvb_gpu_event_wait(SHIM_INNER(stream), SHIM_INNER(event), err));
 }
 
 int shim_event_sync(struct cvb_gpu_event *event, struct cvb_err *err)

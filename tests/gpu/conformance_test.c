@@ -264,6 +264,57 @@ static void test_two_streams(void **state)
 	assert_null(cvb_gpu_stream_free(other));
 }
 
+/* Work of a device waits for an event of its peer. */
+static void test_two_devices(void **state)
+{
+	struct fixture *f = *state;
+	struct cvb_gpu *peer = NULL;
+	struct cvb_gpu_stream *other;
+	struct cvb_gpu_event *made, *used;
+	struct cvb_gpu_buf *a = alloc(f, CVB_GPU_DEVICE, 4096), *b, *host;
+	struct gate gate;
+	int64_t ns;
+
+	if (!(cvb_gpu_caps(f->gpu)->flags & CVB_GPU_CAP_PEER)) {
+		assert_int_equal(cvb_gpu_peer_open(f->gpu, &peer, &f->err), -EOPNOTSUPP);
+		return;
+	}
+	assert_int_equal(cvb_gpu_peer_open(f->gpu, &peer, &f->err), 0);
+	assert_int_equal(cvb_gpu_alloc(peer, CVB_GPU_DEVICE, 4096, &b, &f->err), 0);
+	assert_int_equal(cvb_gpu_alloc(peer, CVB_GPU_HOST_PINNED, 4096, &host, &f->err), 0);
+	assert_int_equal(cvb_gpu_stream_new(peer, &other, &f->err), 0);
+	assert_int_equal(cvb_gpu_event_new(f->gpu, &made, &f->err), 0);
+	assert_int_equal(cvb_gpu_event_new(peer, &used, &f->err), 0);
+	assert_int_equal(cvb_gpu_memset_async(f->stream, a, 0, 1, 4096, &f->err), 0);
+	sync_stream(f);
+
+	gate_close(&gate, f, f->stream);
+	assert_int_equal(cvb_gpu_memset_async(f->stream, a, 0, 2, 4096, &f->err), 0);
+	assert_int_equal(cvb_gpu_event_record(made, f->stream, &f->err), 0);
+	assert_int_equal(cvb_gpu_event_record(made, other, &f->err), -EINVAL);
+	/* the peer is not held up … */
+	assert_int_equal(cvb_gpu_memset_async(other, b, 0, 9, 4096, &f->err), 0);
+	assert_int_equal(cvb_gpu_sync(other, &f->err), 0);
+	/* … until it waits for the event */
+	assert_int_equal(cvb_gpu_event_wait(other, made, &f->err), 0);
+	assert_int_equal(cvb_gpu_peer_copy_async(other, b, 0, a, 0, 4096, &f->err), 0);
+	assert_int_equal(cvb_gpu_event_record(used, other, &f->err), 0);
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(cvb_gpu_event_elapsed_ns(used, used, &ns, &f->err), -EAGAIN);
+		cvb_sleep_ms(1);
+	}
+	/* and the other way: what comes next here does not change what is copied */
+	assert_int_equal(cvb_gpu_event_wait(f->stream, used, &f->err), 0);
+	assert_int_equal(cvb_gpu_memset_async(f->stream, a, 0, 3, 4096, &f->err), 0);
+	gate_open(&gate);
+	sync_stream(f);
+	assert_int_equal(cvb_gpu_event_elapsed_ns(used, used, &ns, &f->err), 0);
+	assert_int_equal(cvb_gpu_copy_async(other, host, 0, b, 0, 4096, &f->err), 0);
+	assert_int_equal(cvb_gpu_sync(other, &f->err), 0);
+	assert_true(all_bytes(cvb_gpu_buf_host(host), 4096, 2));
+	assert_null(cvb_gpu_close(peer));
+}
+
 static void test_events(void **state)
 {
 	struct fixture *f = *state;
@@ -658,6 +709,7 @@ int main(void)
 		EACH(test_copy_within_a_buffer),
 		EACH(test_stream_is_fifo),
 		EACH(test_two_streams),
+		EACH(test_two_devices),
 		EACH(test_events),
 		EACH(test_copy_waits_for_its_stream),
 		EACH(test_many_threads),
@@ -666,5 +718,15 @@ int main(void)
 		EACH(test_gemm_extremes),
 	};
 
-	return run_on_all(table, CVB_ARRAY_LEN(table));
+	/* models that know what peer copies cost */
+	static const struct conformance peers[] = {EACH(test_two_devices)};
+	static const struct row pairs[] = {
+		{"emu:h200-tdx,cc=off,clock=virtual", .wall = false, .cc = false},
+		{"trace:file=/dev/null:emu:h200-tdx,cc=on,clock=virtual", .wall = false, .cc = true},
+	};
+	int failed = run_on_all(table, CVB_ARRAY_LEN(table));
+
+	if (!getenv("CVB_TEST_GPU"))
+		failed += run_rows(peers, CVB_ARRAY_LEN(peers), pairs, CVB_ARRAY_LEN(pairs));
+	return failed;
 }
