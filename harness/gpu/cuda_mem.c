@@ -247,9 +247,9 @@ static void wait_users(const struct cvb_gpu_buf *buf)
 	if (peer) {
 		wait_context(peer->primary.priv);
 		pthread_mutex_lock(&peer->lock);
-		LIST_FOREACH(c, &peer->contexts, link)
-		if (c->priv && !cuda_is_proc(c))
-			wait_context(c->priv);
+		LIST_FOREACH (c, &peer->contexts, link)
+			if (c->priv && !cuda_is_proc(c))
+				wait_context(c->priv);
 		pthread_mutex_unlock(&peer->lock);
 	}
 	wait_context(buf->context->priv);
@@ -315,9 +315,9 @@ static int wait_managed(const struct cvb_gpu_buf *buf, struct cvb_err *err)
 	if (!cuda_device_of(gpu)->concurrent_managed) {
 		wait_context(gpu->primary.priv);
 		pthread_mutex_lock(&gpu->lock);
-		LIST_FOREACH(c, &gpu->contexts, link)
-		if (c->priv && !cuda_is_proc(c))
-			wait_context(c->priv);
+		LIST_FOREACH (c, &gpu->contexts, link)
+			if (c->priv && !cuda_is_proc(c))
+				wait_context(c->priv);
 		pthread_mutex_unlock(&gpu->lock);
 	}
 	r = cuda_use(buf->context->priv, err);
