@@ -159,8 +159,7 @@ static void put_sessions(const char *name, unsigned n, unsigned metrics, double 
 	}
 }
 
-/* --- verdicts ----------------------------------------------------------------------------------
- */
+/* --- verdicts --------------------------------------------------------------------------------- */
 
 static void one_run_each_has_no_interval(void **state)
 {
@@ -323,8 +322,7 @@ static void no_spread_is_no_certainty(void **state)
 	json_decref(doc);
 }
 
-/* --- what is not the same work -----------------------------------------------------------------
- */
+/* --- what is not the same work ---------------------------------------------------------------- */
 
 static void differing_work_is_an_error(void **state)
 {
@@ -507,8 +505,7 @@ static void differences_are_listed(void **state)
 	json_decref(doc);
 }
 
-/* --- input that cannot be read -----------------------------------------------------------------
- */
+/* --- input that cannot be read ---------------------------------------------------------------- */
 
 static void malformed_documents_are_refused(void **state)
 {
@@ -626,8 +623,7 @@ static void many_metrics_are_quick(void **state)
 	assert_null(load("base", NULL, "more than 16384 metrics"));
 }
 
-/* --- bundles -----------------------------------------------------------------------------------
- */
+/* --- bundles ---------------------------------------------------------------------------------- */
 
 static void put_bundle(const char *name, struct synth c)
 {
