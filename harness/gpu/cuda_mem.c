@@ -134,7 +134,7 @@ static int alloc_pinned(const struct cuda_device *d, void **ret, size_t bytes, s
 /*
  * Pin the memory of a file.  A confidential GPU's driver registers no memory that is there already:
  * the buffer then is memory of the driver's own, and the file a view that is copied to and from it
- * (cuda_view_copy) when the other process uses it.
+ * (cuda_child.c) when the other process uses it.
  */
 static int pin_shared(const struct cuda_device *d, struct cvb_gpu_buf *buf, struct cuda_buf *b,
 		      void *p, struct cvb_err *err)
