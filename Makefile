@@ -265,14 +265,15 @@ clean:
 	rm -rf build build-*
 
 help:
-	@echo 'make                build build/cvmbench (CC=clang, SAN=address,undefined, OPT=…)'
+	@echo 'make                build build/cvmbench (CC=clang, SAN=address,undefined, OPT=…;'
+	@echo '                    CUDA=no or NVCC=no: without the CUDA backend, or its kernels)'
 	@echo 'make certify        install what is missing, build, boot VMs, measure, judge, report'
 	@echo 'make test           install what is missing, run every test'
 	@echo 'make check-stats    error rates of the statistics engine, simulated (about two minutes)'
 	@echo 'make check-reference   the field'\''s tools and ours side by side [NAME=… TURNS=…]'
 	@echo 'make check-gpu      the CUDA backend on this machine'\''s NVIDIA GPU (eight minutes at most)'
 	@echo 'make gpu-bundle     what check-gpu needs, in build/gpu, for a machine without a compiler'
-	@echo 'make lint           formatting, banned calls, shell scripts, commit subjects'
+	@echo 'make lint           formatting, banned calls, headers, shell, pages, cppcheck, commit subjects'
 	@echo 'make install PREFIX=/usr/local [DESTDIR=…]'
 	@echo 'make format         clang-format the tree'
 	@echo 'make clean          remove build folders (the guest image too)'

@@ -85,8 +85,7 @@ static void hlt_wake(struct cvb_exit_worker *w, uint64_t n)
 	}
 }
 
-/* --- interrupts between CPUs -------------------------------------------------------------------
- */
+/* --- interrupts between CPUs ------------------------------------------------------------------ */
 
 int cvb_exit_ipi_register(void)
 {
@@ -143,8 +142,7 @@ static int ipi(struct cvb_exit_worker *w, uint64_t n)
 	return r;
 }
 
-/* --- the others --------------------------------------------------------------------------------
- */
+/* --- the others ------------------------------------------------------------------------------- */
 
 /* How late each of n timers is, by the clock that they are set on. */
 static void timer(struct cvb_exit_worker *w, uint64_t n)

@@ -117,8 +117,7 @@ static int one_copy(struct cvb_run *run, uint64_t key, uint64_t i, size_t bytes,
 	return r < 0 ? r : synced;
 }
 
-/* --- set up ------------------------------------------------------------------------------------
- */
+/* --- set up ----------------------------------------------------------------------------------- */
 
 static int add_sizes(struct cvb_run *run, uint64_t key, struct cvb_err *err)
 {
@@ -187,8 +186,7 @@ static int block_setup(struct cvb_run *run, struct cvb_err *err)
 	return r < 0 ? r : cvb_paths_any(&s->paths, run, err);
 }
 
-/* --- measuring ---------------------------------------------------------------------------------
- */
+/* --- measuring -------------------------------------------------------------------------------- */
 
 static int block_prepare(struct cvb_worker *worker, const struct cvb_case *c, uint64_t iters)
 {

@@ -60,8 +60,7 @@ struct capability {
 	uint32_t gemm_type; /* bit of caps->gemm_types */
 };
 
-/* --- tries -------------------------------------------------------------------------------------
- */
+/* --- tries ------------------------------------------------------------------------------------ */
 
 /* To the device and back, with host memory of a kind. */
 static int round_trip(struct trial *t, enum cvb_gpu_mem kind, struct cvb_err *err)
@@ -345,8 +344,7 @@ static const struct capability capabilities[] = {
 
 #define N_TRIED CVB_ARRAY_LEN(capabilities)
 
-/* --- what the device says ----------------------------------------------------------------------
- */
+/* --- what the device says --------------------------------------------------------------------- */
 
 enum {
 	STATED_HOST_REGISTER,
@@ -391,8 +389,7 @@ static int read_stated(struct cvb_run *run, enum cvb_gpu_tri *ret, struct cvb_er
 	return r;
 }
 
-/* --- set up and measure ------------------------------------------------------------------------
- */
+/* --- set up and measure ----------------------------------------------------------------------- */
 
 #define NO_CASE ((size_t)-1)
 

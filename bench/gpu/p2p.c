@@ -120,8 +120,7 @@ struct p2p_state {
 	struct cvb_dev_bad bad;
 };
 
-/* --- copies ------------------------------------------------------------------------------------
- */
+/* --- copies ----------------------------------------------------------------------------------- */
 
 static int peer_copies(struct p2p_state *s, enum kind kind, size_t bytes, uint64_t iters,
 		       struct cvb_err *err)
@@ -160,8 +159,7 @@ static int check_copies(struct p2p_state *s, struct cvb_err *err)
 	return r;
 }
 
-/* --- all-reduce --------------------------------------------------------------------------------
- */
+/* --- all-reduce ------------------------------------------------------------------------------- */
 
 static int sync_all(struct p2p_state *s, int r, struct cvb_err *err)
 {
@@ -287,8 +285,7 @@ static int check_reduced(struct p2p_state *s, struct cvb_err *err)
 	return r;
 }
 
-/* --- set up ------------------------------------------------------------------------------------
- */
+/* --- set up ----------------------------------------------------------------------------------- */
 
 static int add_case(struct cvb_run *run, enum kind kind, uint64_t size, struct cvb_err *err)
 {
@@ -451,8 +448,7 @@ static int p2p_setup(struct cvb_run *run, struct cvb_err *err)
 	return r < 0 ? r : add_reduces(run, err);
 }
 
-/* --- measuring ---------------------------------------------------------------------------------
- */
+/* --- measuring -------------------------------------------------------------------------------- */
 
 /* Not timed: check what the batch before left, and begin anew. */
 static int p2p_prepare(struct cvb_worker *worker, const struct cvb_case *c, uint64_t iters)

@@ -106,8 +106,7 @@ static const uint8_t *data_of(const struct small_state *s, uint64_t i)
 	return p + i * s->bytes;
 }
 
-/* --- copies ------------------------------------------------------------------------------------
- */
+/* --- copies ----------------------------------------------------------------------------------- */
 
 /* A buffer for copy number i, and the copy.  One that is to be read gets its data here: a program
  * writes it, too. */
@@ -144,8 +143,7 @@ static int copies(struct small_state *s, uint64_t iters, struct cvb_err *err)
 	return r;
 }
 
-/* --- before and after a batch ------------------------------------------------------------------
- */
+/* --- before and after a batch ----------------------------------------------------------------- */
 
 /* What was read into fresh buffers; none is left afterwards. */
 static int check_fresh(struct small_state *s, struct cvb_err *err)
@@ -202,8 +200,7 @@ static int small_verify(struct cvb_run *run, struct cvb_err *err)
 	return cvb_paths_verify(&s->paths, err);
 }
 
-/* --- set up ------------------------------------------------------------------------------------
- */
+/* --- set up ----------------------------------------------------------------------------------- */
 
 static int add_size(struct cvb_run *run, uint64_t key, uint64_t size, struct cvb_err *err)
 {

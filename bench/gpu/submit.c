@@ -99,8 +99,7 @@ static uint64_t key_of(unsigned metric, uint64_t what)
 	return (uint64_t)metric << 32 | what;
 }
 
-/* --- the work ----------------------------------------------------------------------------------
- */
+/* --- the work --------------------------------------------------------------------------------- */
 
 static int launch(struct submit_state *s, uint64_t n, struct cvb_err *err)
 {
@@ -169,8 +168,7 @@ static int submit_step(struct cvb_worker *worker, const struct cvb_case *c, uint
 	return r < 0 ? cvb_dev_failed(worker->run, r, &err) : 0;
 }
 
-/* --- checks ------------------------------------------------------------------------------------
- */
+/* --- checks ----------------------------------------------------------------------------------- */
 
 static int set_numbers(struct submit_state *s, struct cvb_gpu_buf *buf, double value,
 		       struct cvb_err *err)
@@ -224,8 +222,7 @@ static int submit_verify(struct cvb_run *run, struct cvb_err *err)
 	return r < 0 ? r : check_sum(s, err);
 }
 
-/* --- set up ------------------------------------------------------------------------------------
- */
+/* --- set up ----------------------------------------------------------------------------------- */
 
 /* `launches` of 0: a case without that parameter. */
 static int add_case(struct cvb_run *run, unsigned metric, uint64_t what, uint64_t launches,

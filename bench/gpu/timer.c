@@ -215,8 +215,7 @@ static int timer_after_batch(struct cvb_run *run, size_t case_index, uint64_t it
 	return 0;
 }
 
-/* --- set up ------------------------------------------------------------------------------------
- */
+/* --- set up ----------------------------------------------------------------------------------- */
 
 static int add_cases(struct cvb_run *run, struct cvb_err *err)
 {

@@ -163,8 +163,7 @@ static int largest_size(struct cvb_run *run, size_t sets, uint64_t *ret_bytes, s
 	return 0;
 }
 
-/* --- chains ------------------------------------------------------------------------------------
- */
+/* --- chains ----------------------------------------------------------------------------------- */
 
 struct place {
 	enum cvb_pages pages;
@@ -313,8 +312,7 @@ static int latency_prepare(struct cvb_worker *worker, const struct cvb_case *c, 
 	return 0;
 }
 
-/* --- the timed part ----------------------------------------------------------------------------
- */
+/* --- the timed part --------------------------------------------------------------------------- */
 
 #define LOAD_4                                                                                     \
 	p = p->next;                                                                               \
@@ -360,8 +358,7 @@ static int latency_step(struct cvb_worker *worker, const struct cvb_case *c, uin
 	return 0;
 }
 
-/* --- after it ----------------------------------------------------------------------------------
- */
+/* --- after it --------------------------------------------------------------------------------- */
 
 static void keep_fastest(struct fastest *f, double ns)
 {

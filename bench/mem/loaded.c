@@ -147,8 +147,7 @@ struct loaded_state {
 /* What a case's `user` holds: the delay, or that there is no background. */
 #define IDLE UINT64_MAX
 
-/* --- set up ------------------------------------------------------------------------------------
- */
+/* --- set up ----------------------------------------------------------------------------------- */
 
 static int check_cpus(const struct cvb_run *run, struct cvb_err *err)
 {
@@ -301,8 +300,7 @@ static int loaded_prepare(struct cvb_worker *worker, const struct cvb_case *c, u
 	return 0;
 }
 
-/* --- the timed part ----------------------------------------------------------------------------
- */
+/* --- the timed part --------------------------------------------------------------------------- */
 
 static void chase(struct loaded_state *s, uint64_t iters)
 {
@@ -389,8 +387,7 @@ static int loaded_step(struct cvb_worker *worker, const struct cvb_case *c, uint
 	return 0;
 }
 
-/* --- after it ----------------------------------------------------------------------------------
- */
+/* --- after it --------------------------------------------------------------------------------- */
 
 static int loaded_after_batch(struct cvb_run *run, size_t case_index, uint64_t iters, uint64_t ns,
 			      struct cvb_err *err)

@@ -168,8 +168,7 @@ static struct key unpack(uint64_t user)
 			    .kernel = (uint8_t)user};
 }
 
-/* --- fields: what is swept ---------------------------------------------------------------------
- */
+/* --- fields: what is swept -------------------------------------------------------------------- */
 
 static int add_field(struct cvb_run *run, struct field f, struct cvb_err *err)
 {
@@ -241,8 +240,7 @@ static int add_fields_of(struct cvb_run *run, const struct cvb_nodes *n, bool ma
 	return r;
 }
 
-/* --- sizes -------------------------------------------------------------------------------------
- */
+/* --- sizes ------------------------------------------------------------------------------------ */
 
 /* The last-level caches that the field's workers have. */
 static uint64_t caches_bytes(const struct field *f, const struct cvb_nodes *n)
@@ -311,8 +309,7 @@ static int map_field(struct cvb_run *run, struct field *f, const struct cvb_node
 	return r < 0 ? cvb_err_wrap(err, r, "three arrays of %" PRIu64 " MiB", bytes / CVB_MIB) : 0;
 }
 
-/* --- cases -------------------------------------------------------------------------------------
- */
+/* --- cases ------------------------------------------------------------------------------------ */
 
 /* What tells a series from another: always threads and stores, and what this run sweeps. */
 static json_t *params_of(const struct cvb_run *run, const struct field *f, struct key k)
@@ -405,8 +402,7 @@ static int add_cases(struct cvb_run *run, struct cvb_err *err)
 	return 0;
 }
 
-/* --- hooks -------------------------------------------------------------------------------------
- */
+/* --- hooks ------------------------------------------------------------------------------------ */
 
 static int add_fields(struct cvb_run *run, const struct cvb_nodes *n, struct cvb_err *err)
 {
@@ -530,8 +526,7 @@ static int stream_after_batch(struct cvb_run *run, size_t case_index, uint64_t i
 	return 0;
 }
 
-/* --- verification ------------------------------------------------------------------------------
- */
+/* --- verification ----------------------------------------------------------------------------- */
 
 static int check_field(const struct cvb_run *run, const struct field *f, struct cvb_err *err)
 {

@@ -145,8 +145,7 @@ static enum kind kind_of(const struct cvb_case *c)
 	return (enum kind)(c->user & 0xff);
 }
 
-/* --- set up ------------------------------------------------------------------------------------
- */
+/* --- set up ----------------------------------------------------------------------------------- */
 
 static int add_cases_of(struct cvb_run *run, size_t index, struct cvb_err *err)
 {
@@ -263,8 +262,7 @@ static bool touch_takes_part(const struct cvb_worker *worker, const struct cvb_c
 	return worker->index == 0 || !field_of(worker->run, c)->one;
 }
 
-/* --- one batch ---------------------------------------------------------------------------------
- */
+/* --- one batch -------------------------------------------------------------------------------- */
 
 static long faults_now(void)
 {
@@ -321,8 +319,7 @@ static int touch_step(struct cvb_worker *worker, const struct cvb_case *c, uint6
 	return 0;
 }
 
-/* --- after it ----------------------------------------------------------------------------------
- */
+/* --- after it --------------------------------------------------------------------------------- */
 
 /* Every place has what was written, and, in memory that is new, nothing of what was there. */
 static bool holds(const struct cvb_mem *m, enum kind kind, unsigned char tag)

@@ -109,8 +109,7 @@ void cvb_rr_close(struct cvb_rr_conn *c)
 	c->fd = c->epoll_fd = -1;
 }
 
-/* --- one transaction, timed: no more instructions than needed -----------------------------------
- */
+/* --- one transaction, timed: no more instructions than needed --------------------------------- */
 
 /* The limit of what is not over at its first look.  `deadline_ns` is 0 at first, so that what is
  * needs no clock. */

@@ -252,8 +252,7 @@ static int open_bundle(struct campaign *c, uint64_t seed, struct cvb_err *err)
 	return c->done.begun ? 0 : begin(c, seed, err);
 }
 
-/* --- the loop ------------------------------------------------------------------------------------
- */
+/* --- the loop --------------------------------------------------------------------------------- */
 
 static bool needs_peer(const struct cvb_profile *p)
 {

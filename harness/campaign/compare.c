@@ -80,8 +80,7 @@ void cvb_match_one_side(struct cvb_matcher *m, const struct cvb_place *at, int i
 			why ? ": " : "", why ? why : "");
 }
 
-/* --- arms --------------------------------------------------------------------------------------
- */
+/* --- arms ------------------------------------------------------------------------------------- */
 
 static void list_differences(struct cvb_matcher *m, const char *arm, const char *what,
 			     const json_t *base, const json_t *current)
@@ -131,8 +130,7 @@ static void match_arms(struct cvb_matcher *m)
 	}
 }
 
-/* --- the document ------------------------------------------------------------------------------
- */
+/* --- the document ----------------------------------------------------------------------------- */
 
 static bool has_note(const struct cvb_side *s, const char *text)
 {

@@ -29,8 +29,7 @@ static bool exact(const struct cvb_compared *row)
 	       cvb_compare_labelled(row->bench[1], CVB_SIDE_DETERMINISTIC);
 }
 
-/* --- the same numbers --------------------------------------------------------------------------
- */
+/* --- the same numbers ------------------------------------------------------------------------- */
 
 static int compare_hashes(const void *a, const void *b)
 {
@@ -64,8 +63,7 @@ static int same_samples(const struct cvb_compared *row)
 	return !memcmp(a, b, row->series[0]->n * sizeof(*a));
 }
 
-/* --- the interval ------------------------------------------------------------------------------
- */
+/* --- the interval ----------------------------------------------------------------------------- */
 
 static double *logs_of(const struct cvb_side_series *s)
 {
@@ -120,8 +118,7 @@ static int estimate(const struct cvb_compared *row, const struct cvb_side_series
 	return r;
 }
 
-/* --- the verdict -------------------------------------------------------------------------------
- */
+/* --- the verdict ------------------------------------------------------------------------------ */
 
 static void say_undecided(struct cvb_compared *row, const struct cvb_compare_plan *plan)
 {
@@ -215,8 +212,7 @@ static int judge_one(struct cvb_compared *row, const struct cvb_compare_plan *pl
 	return e;
 }
 
-/* --- what speaks against it --------------------------------------------------------------------
- */
+/* --- what speaks against it ------------------------------------------------------------------- */
 
 static bool decided(const struct cvb_compared *row)
 {
@@ -326,8 +322,7 @@ int cvb_compare_judge(struct cvb_compared *rows, size_t n, const struct cvb_comp
 	return r;
 }
 
-/* --- JSON --------------------------------------------------------------------------------------
- */
+/* --- JSON ------------------------------------------------------------------------------------- */
 
 static json_t *number(double v)
 {

@@ -9,8 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* --- series ------------------------------------------------------------------------------------
- */
+/* --- series ----------------------------------------------------------------------------------- */
 
 static bool is_called(const struct cvb_side_series *s, const char *name)
 {
@@ -125,8 +124,7 @@ static void match_series(struct cvb_matcher *m, const struct cvb_place *at,
 		.arm = at->arm, .bench = {at->bench, other}, .series = {b, c}};
 }
 
-/* --- benchmarks --------------------------------------------------------------------------------
- */
+/* --- benchmarks ------------------------------------------------------------------------------- */
 
 /* Before the label: none, some or all of the sessions carry it. */
 static const char *share(const struct cvb_side_bench *b, enum cvb_side_label label)

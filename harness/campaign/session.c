@@ -63,8 +63,7 @@ int cvb_session_note(const struct cvb_session *s, const char *type, json_t *more
 	return cvb_journal_add(s->journal, line, err);
 }
 
-/* --- arms ---------------------------------------------------------------------------------------
- */
+/* --- arms ------------------------------------------------------------------------------------- */
 
 bool cvb_session_unsupported(int r)
 {
@@ -163,8 +162,7 @@ static int end_arm(struct cvb_live *l, struct cvb_arm_run *a, struct cvb_err *er
 				err);
 }
 
-/* --- the session
- * ---------------------------------------------------------------------------------- */
+/* --- the session ------------------------------------------------------------------------------ */
 
 static int run_arms(struct cvb_live *l, struct cvb_err *err)
 {

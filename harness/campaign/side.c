@@ -19,8 +19,7 @@ const char cvb_side_devtools[] =
 	"confidential; its times show no parity";
 const char *const cvb_side_label_names[] = {"emulated", "deterministic", "tcg", NULL};
 
-/* --- containers --------------------------------------------------------------------------------
- */
+/* --- containers ------------------------------------------------------------------------------- */
 
 void *cvb_table_find(const struct cvb_table *t, const char *name)
 {
@@ -180,8 +179,7 @@ struct cvb_side_series *cvb_side_series(struct cvb_side_bench *b, const char *me
 	return s;
 }
 
-/* --- reasons -----------------------------------------------------------------------------------
- */
+/* --- reasons ---------------------------------------------------------------------------------- */
 
 static char *CVB_PRINTF(1, 0) format(const char *fmt, va_list ap)
 {
@@ -233,8 +231,7 @@ void cvb_side_note(struct cvb_side *s, const char *fmt, ...)
 	json_array_append_new(s->notes, json_string(text ? text : "?"));
 }
 
-/* --- values ------------------------------------------------------------------------------------
- */
+/* --- values ----------------------------------------------------------------------------------- */
 
 uint64_t cvb_side_hash(uint64_t hash, const void *data, size_t bytes)
 {
@@ -309,8 +306,7 @@ int cvb_side_add_again(struct cvb_side_series *s, const struct cvb_side_again *a
 	return own->base && own->aa ? 0 : -ENOMEM;
 }
 
-/* --- environments ------------------------------------------------------------------------------
- */
+/* --- environments ----------------------------------------------------------------------------- */
 
 static json_t *short_value(const json_t *v)
 {
@@ -370,8 +366,7 @@ void cvb_side_diff(json_t *rows, const char *what, const json_t *base, const jso
 	diff(rows, what, base, current, max, 4);
 }
 
-/* --- where from --------------------------------------------------------------------------------
- */
+/* --- where from ------------------------------------------------------------------------------- */
 
 int cvb_side_load(struct cvb_side **ret, const char *path, const char *per, struct cvb_err *err)
 {

@@ -141,8 +141,7 @@ CVB_MUST_CHECK int cvb_side_load(struct cvb_side **ret, const char *path, const 
 				 struct cvb_err *err);
 struct cvb_side *cvb_side_free(struct cvb_side *s); /* NULL in, NULL out */
 
-/* --- for the loaders ---------------------------------------------------------------------------
- */
+/* --- for the loaders -------------------------------------------------------------------------- */
 
 void *cvb_table_find(const struct cvb_table *t, const char *name);
 /* Add what is not there yet.  -ENOMEM. */

@@ -64,8 +64,7 @@ static int get_bool(const struct reader *r, const json_t *obj, const char *field
 	return 0;
 }
 
-/* --- a metric ----------------------------------------------------------------------------------
- */
+/* --- a metric --------------------------------------------------------------------------------- */
 
 static int check_params(const struct reader *r, const json_t *params)
 {
@@ -165,8 +164,7 @@ static int read_metric(struct reader *r, const json_t *metric, struct cvb_side_b
 	return cvb_side_add_session(s, values, n, r->file) < 0 ? no_memory(r) : 0;
 }
 
-/* --- a benchmark -------------------------------------------------------------------------------
- */
+/* --- a benchmark ------------------------------------------------------------------------------ */
 
 static int read_outcome(struct reader *r, const json_t *row, struct cvb_side_bench *b, bool *ret_ok)
 {
@@ -262,8 +260,7 @@ static int read_bench(struct reader *r, const json_t *row, struct cvb_side_arm *
 	return e;
 }
 
-/* --- a document --------------------------------------------------------------------------------
- */
+/* --- a document ------------------------------------------------------------------------------- */
 
 /* The first document's environment stands for the side; others that differ are noted. */
 static void keep_environment(struct reader *r, struct cvb_side_arm *arm, const json_t *doc)

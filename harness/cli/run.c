@@ -202,8 +202,7 @@ static int apply_set(struct job *job, const char *setting, struct cvb_err *err)
 				  "-s %s: none of the chosen benchmarks has this option", setting);
 }
 
-/* --- one benchmark ------------------------------------------------------------------------------
- */
+/* --- one benchmark ---------------------------------------------------------------------------- */
 
 /* The GPU's state around each sample, one entry a sample; NULL where nothing is known of any. */
 static json_t *gpu_samples(const json_t *rows)
@@ -371,21 +370,51 @@ static int take_samples(struct job *job, struct cvb_remote *remote, json_t **ret
 	return r;
 }
 
-static bool is_unsupported(int r)
+enum outcome {
+	OUTCOME_OK,
+	OUTCOME_UNTRUSTED,
+	OUTCOME_UNSUPPORTED,
+	OUTCOME_FAILED,
+};
+
+/* Are the values of a run that ended well to be believed?  -EBADMSG: why not. */
+static int check_rows(const struct job *job, const json_t *rows, struct cvb_err *err)
 {
-	return r == -EOPNOTSUPP || r == -ENODEV;
+	if (any_value_missing(rows))
+		return cvb_err_set(err, -EBADMSG, "a value is missing or not finite");
+	if (bounce_unseen(job, rows))
+		return cvb_err_set(err, -EBADMSG,
+				   "the guest's swiotlb pool was not seen in use, so its I/O was "
+				   "not bounced");
+	return 0;
+}
+
+/* What came of a benchmark, into the document.  `remote`: NULL where it was not set up. */
+static void add_outcome(struct job *job, size_t i, const struct cvb_remote *remote,
+			enum outcome outcome, const char *why, const json_t *steady,
+			const json_t *rows)
+{
+	static const char *const names[] = {"ok", "untrusted", "unsupported", "failed"};
+	bool ok = outcome == OUTCOME_OK;
+
+	job->any_ok |= ok;
+	job->any_untrusted |= outcome == OUTCOME_UNTRUSTED;
+	job->any_failed |= outcome == OUTCOME_FAILED;
+	/* a wrong result never comes out as a number */
+	add_result(job, i, remote, names[outcome], ok ? NULL : why,
+		   ok ? metrics_json(remote, steady, rows) : json_array(), rows);
 }
 
 static int run_one(struct job *job, size_t i, struct cvb_err *err)
 {
-	const struct cvb_bench *b = job->bench[i];
 	struct cvb_client *client = &job->target->client;
 	_cleanup_json_ json_t *rows = json_array();
 	_cleanup_json_ json_t *steady = NULL;
 	struct cvb_remote remote = {0};
+	enum outcome outcome = OUTCOME_FAILED;
 	struct cvb_err why = {0};
 	char text[1024] = "";
-	struct cvb_setup setup = {.bench = b,
+	struct cvb_setup setup = {.bench = job->bench[i],
 				  .options = job->options[i],
 				  .gpu = job->arm.gpu,
 				  .peer = job->target->peer,
@@ -396,55 +425,33 @@ static int run_one(struct job *job, size_t i, struct cvb_err *err)
 
 	cvb_progress_step("%s  set-up", b->name);
 	int r = cvb_remote_setup(client, &setup, &remote, &why);
-	bool set_up = r == 0, untrusted = false;
+	bool set_up = r == 0;
 
 	if (r == 0)
 		r = take_samples(job, &remote, &steady, rows, &why);
 	if (r == 0) {
 		r = cvb_remote_verify(client, &remote, setup.timeout_ms, &why);
-		untrusted = r == -EBADMSG;
+		if (r == 0)
+			r = check_rows(job, rows, &why);
+		outcome = r == 0 ? OUTCOME_OK : r == -EBADMSG ? OUTCOME_UNTRUSTED : OUTCOME_FAILED;
 	}
-	cvb_err_text(&why, text, sizeof(text));
-	if (r == 0 || untrusted) {
-		json_t *metrics = metrics_json(&remote, steady, rows);
-
-		if (r == 0 && any_value_missing(rows)) {
-			untrusted = true;
-			snprintf(text, sizeof(text), "a value is missing or not finite");
-		} else if (r == 0 && bounce_unseen(job, rows)) {
-			untrusted = true;
-			snprintf(text, sizeof(text),
-				 "the guest's swiotlb pool was not seen in use, so its I/O was not "
-				 "bounced");
-		}
-		/* a wrong result never comes out as a number */
-		if (untrusted)
-			json_array_clear(metrics);
-		job->any_untrusted |= untrusted;
-		job->any_ok |= !untrusted;
-		add_result(job, i, &remote, untrusted ? "untrusted" : "ok", untrusted ? text : NULL,
-			   metrics, rows);
-		r = 0;
-	} else if (is_unsupported(r)) {
-		add_result(job, i, set_up ? &remote : NULL, "unsupported", text, json_array(),
-			   rows);
-		r = 0;
-	} else if (cvb_client_lost(r) || r == -EINVAL) {
+	if (cvb_client_lost(r) || r == -EINVAL) {
 		*err = why;
-	} else {
-		job->any_failed = true;
-		add_result(job, i, set_up ? &remote : NULL, "failed", text, json_array(), rows);
-		r = 0;
+		cvb_remote_done(&remote);
+		return r;
 	}
-	if (set_up && r == 0)
+	if (r == -EOPNOTSUPP || r == -ENODEV)
+		outcome = OUTCOME_UNSUPPORTED;
+	cvb_err_text(&why, text, sizeof(text));
+	add_outcome(job, i, set_up ? &remote : NULL, outcome, text, steady, rows);
+	if (set_up)
 		cvb_remote_teardown(client, &remote);
 	else
 		cvb_remote_done(&remote);
-	return r;
+	return 0;
 }
 
-/* --- output
- * --------------------------------------------------------------------------------------- */
+/* --- output ----------------------------------------------------------------------------------- */
 
 static void params_text(const json_t *params, char *buf, size_t buf_bytes)
 {

@@ -90,8 +90,7 @@ static const struct cvb_opt opts[] = {
 	CVB_OPT_END,
 };
 
-/* --- ratio: answer ------------------------------------------------------------------------------
- */
+/* --- ratio: answer ---------------------------------------------------------------------------- */
 
 static json_t *number(double v)
 {
@@ -218,8 +217,7 @@ static int ratio_cli(struct cvb_stats_input *in, const struct cvb_stats_conf *c,
 	return r;
 }
 
-/* --- describe -----------------------------------------------------------------------------------
- */
+/* --- describe --------------------------------------------------------------------------------- */
 
 static int read_values(struct cvb_stats_input *in, double **ret, size_t *ret_n)
 {
@@ -277,8 +275,7 @@ static int describe_cli(struct cvb_stats_input *in, struct cvb_err *err)
 	return print_json(out, err);
 }
 
-/* --- the verb -----------------------------------------------------------------------------------
- */
+/* --- the verb --------------------------------------------------------------------------------- */
 
 static int run(const void *conf, int argc, char **argv, struct cvb_err *err)
 {

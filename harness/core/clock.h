@@ -33,7 +33,8 @@ extern const struct cvb_clock cvb_clock_host;
 /* Smallest step seen between two different readings, in ns: the clock's tick.  Takes < 1 ms. */
 uint64_t cvb_clock_tick_ns(const struct cvb_clock *clock);
 
-/* Cost of one reading in ns, the mean of a few thousand. */
+/* Cost of one reading in ns: the lowest mean of several runs of readings, since what interrupts one
+ * only adds.  Takes a few thousand readings. */
 double cvb_clock_cost_ns(const struct cvb_clock *clock);
 
 /* UTC wall time as "2026-01-31T12:00:00Z"; buf of at least 21 bytes.  Returns buf. */

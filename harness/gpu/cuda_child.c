@@ -33,7 +33,7 @@ static ssize_t receive(int fd, struct msghdr *m)
 	return n;
 }
 
-int cuda_packet_take(int fd, void *p, size_t bytes, int *ret_fd)
+bool cuda_packet_take(int fd, void *p, size_t bytes, int *ret_fd)
 {
 	union {
 		struct cmsghdr head;

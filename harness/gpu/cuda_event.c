@@ -50,8 +50,7 @@ void cuda_events_leave(struct cvb_gpu *gpu, const struct cuda_context *c)
 	struct cvb_gpu_event *event;
 
 	pthread_mutex_lock(&gpu->lock);
-	LIST_FOREACH(event, &gpu->events, link)
-	{
+	LIST_FOREACH (event, &gpu->events, link) {
 		struct cuda_event *e = event->priv;
 
 		pthread_mutex_lock(&e->lock);

@@ -278,9 +278,9 @@ static struct cuda_plan *plan_find(const struct cuda_stream *s, const struct cvb
 {
 	struct cuda_plan *p;
 
-	LIST_FOREACH(p, &s->plans, link)
-	if (p->type == g->type && p->m == g->m && p->n == g->n && p->k == g->k)
-		return p;
+	LIST_FOREACH (p, &s->plans, link)
+		if (p->type == g->type && p->m == g->m && p->n == g->n && p->k == g->k)
+			return p;
 	return NULL;
 }
 

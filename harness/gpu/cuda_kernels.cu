@@ -71,11 +71,12 @@ __global__ void cvb_verify(const word *a, word *b, word n, word seed)
 }
 
 /*
- * The next three move 16 bytes a thread and load; buffers begin at 256-byte boundaries.  Each thread
- * has four loads of each operand under way before it uses the first: with 1024 threads on a
+ * The next three move 16 bytes a thread and load; buffers begin at 256-byte boundaries.  Each
+ * thread has four loads of each operand under way before it uses the first: with 1024 threads on a
  * multiprocessor that is 64 KiB in flight there, what memory of 8 TB/s needs at a latency of a
  * microsecond.  They are a whole grid apart, so that a warp's loads stay together.  The bounds are
- * those of the launch (cuda_kernel.c): every block has its place at once, none comes after the others.
+ * those of the launch (cuda_kernel.c): every block has its place at once, none comes after the
+ * others.
  */
 #define UNROLL 4
 
@@ -137,7 +138,8 @@ static __device__ double2 triad(double2 x, double2 y, double scalar)
 	return make_double2(triad(x.x, y.x, scalar), triad(x.y, y.y, scalar));
 }
 
-__global__ void __launch_bounds__(256, 4) cvb_triad(double *a, const double *b, const double *c, word n, double scalar)
+__global__ void __launch_bounds__(256, 4)
+	cvb_triad(double *a, const double *b, const double *c, word n, double scalar)
 {
 	const double2 *x = (const double2 *)b, *y = (const double2 *)c;
 	double2 *to = (double2 *)a;

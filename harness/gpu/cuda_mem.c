@@ -134,7 +134,7 @@ static int alloc_pinned(const struct cuda_device *d, void **ret, size_t bytes, s
 /*
  * Pin the memory of a file.  A confidential GPU's driver registers no memory that is there already:
  * the buffer then is memory of the driver's own, and the file a view that is copied to and from it
- * (cuda_view_copy) when the other process uses it.
+ * (cuda_child.c) when the other process uses it.
  */
 static int pin_shared(const struct cuda_device *d, struct cvb_gpu_buf *buf, struct cuda_buf *b,
 		      void *p, struct cvb_err *err)
@@ -238,20 +238,26 @@ static void wait_context(const struct cuda_context *c)
 		CU_DROP(ctx_sync);
 }
 
+/* Of all contexts of a device that are this process's. */
+static void wait_device(struct cvb_gpu *gpu)
+{
+	struct cvb_gpu_context *c;
+
+	wait_context(gpu->primary.priv);
+	pthread_mutex_lock(&gpu->lock);
+	LIST_FOREACH (c, &gpu->contexts, link)
+		if (c->priv && !cuda_is_proc(c))
+			wait_context(c->priv);
+	pthread_mutex_unlock(&gpu->lock);
+}
+
 /* All work that may use the buffer; a peer's copies are work of the peer's streams. */
 static void wait_users(const struct cvb_gpu_buf *buf)
 {
 	struct cvb_gpu *peer = buf->gpu->peer_of ? buf->gpu->peer_of : buf->gpu->peer;
-	struct cvb_gpu_context *c;
 
-	if (peer) {
-		wait_context(peer->primary.priv);
-		pthread_mutex_lock(&peer->lock);
-		LIST_FOREACH(c, &peer->contexts, link)
-		if (c->priv && !cuda_is_proc(c))
-			wait_context(c->priv);
-		pthread_mutex_unlock(&peer->lock);
-	}
+	if (peer)
+		wait_device(peer);
 	wait_context(buf->context->priv);
 }
 
@@ -308,19 +314,11 @@ void cuda_host_touch(const struct cvb_gpu_buf *buf)
  */
 static int wait_managed(const struct cvb_gpu_buf *buf, struct cvb_err *err)
 {
-	struct cvb_gpu *gpu = buf->gpu;
-	struct cvb_gpu_context *c;
-	int r;
+	if (!cuda_device_of(buf->gpu)->concurrent_managed)
+		wait_device(buf->gpu);
 
-	if (!cuda_device_of(gpu)->concurrent_managed) {
-		wait_context(gpu->primary.priv);
-		pthread_mutex_lock(&gpu->lock);
-		LIST_FOREACH(c, &gpu->contexts, link)
-		if (c->priv && !cuda_is_proc(c))
-			wait_context(c->priv);
-		pthread_mutex_unlock(&gpu->lock);
-	}
-	r = cuda_use(buf->context->priv, err);
+	int r = cuda_use(buf->context->priv, err);
+
 	return r < 0 ? r : CU(err, ctx_sync);
 }
 

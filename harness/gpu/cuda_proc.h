@@ -5,9 +5,9 @@
  *
  * The process is this program, started again with CVB_CUDA_CHILD in its environment.  It opens the
  * device by itself, as any other program would, and does what it is asked to over a socket pair:
- * one packet a request.  Work on a stream is not answered; its first failure comes with the answer
- * to the next SYNC of that stream.  Everything else is answered once.  Both sides are of one build:
- * structures go over as they lie in memory.
+ * one packet a request.  TAKE and work on a stream are not answered; the first failure of that work
+ * comes with the answer to the next SYNC of its stream.  Everything else is answered once.  Both
+ * sides are of one build: structures go over as they lie in memory.
  *
  * Host memory is a memory file that both map; the process registers it with its driver where it is
  * to be pinned.  Where a driver registers nothing (a confidential GPU's), the process has pinned
@@ -59,9 +59,10 @@ struct cuda_answer {
 	char text[2 * CVB_ERR_MSG_BYTES]; /* why r < 0 */
 };
 
-/* Wait for a packet of `bytes`, at first without giving the CPU up: 1, or 0 at the end or for a
- * packet of another length.  `ret_fd`: what came along, -1 for nothing; NULL where nothing may. */
-CVB_MUST_CHECK int cuda_packet_take(int fd, void *p, size_t bytes, int *ret_fd);
+/* Wait for a packet of `bytes`, at first without giving the CPU up.  false: the other side is gone,
+ * or the packet has another length.  `ret_fd`: what came along, -1 for nothing; NULL where nothing
+ * may. */
+CVB_MUST_CHECK bool cuda_packet_take(int fd, void *p, size_t bytes, int *ret_fd);
 /* `pass_fd` goes along, -1: nothing.  false: the other side is gone. */
 CVB_MUST_CHECK bool cuda_packet_send(int fd, const void *p, size_t bytes, int pass_fd);
 

@@ -37,8 +37,8 @@ int cvb_gpu_context_new(struct cvb_gpu *gpu, enum cvb_gpu_context_kind kind,
 	mine->kind = kind;
 	/* counted and in the list at once, so that two callers do not both take the last one */
 	pthread_mutex_lock(&gpu->lock);
-	LIST_FOREACH(c, &gpu->contexts, link)
-	n++;
+	LIST_FOREACH (c, &gpu->contexts, link)
+		n++;
 	bool full = gpu->caps.context_limit && n >= gpu->caps.context_limit;
 
 	if (!full)
@@ -66,9 +66,9 @@ int cvb_gpu_context_new(struct cvb_gpu *gpu, enum cvb_gpu_context_kind kind,
 #define FIRST_OF(ret, list, ctx)                                                                   \
 	do {                                                                                       \
 		pthread_mutex_lock(&gpu->lock);                                                    \
-		LIST_FOREACH(ret, list, link)                                                      \
-		if (!(ctx) || (ret)->context == (ctx))                                             \
-			break;                                                                     \
+		LIST_FOREACH (ret, list, link)                                                     \
+			if (!(ctx) || (ret)->context == (ctx))                                     \
+				break;                                                             \
 		pthread_mutex_unlock(&gpu->lock);                                                  \
 	} while (0)
 

@@ -91,8 +91,8 @@ static unsigned count_active(const struct virt_world *w, const struct cvb_gpu *g
 	const struct virt_xfer *x;
 	unsigned n = 0;
 
-	TAILQ_FOREACH(x, &w->xfers, link)
-	n += x->state == VIRT_XFER_DATA && x->context->gpu == gpu && x->dir == dir;
+	TAILQ_FOREACH (x, &w->xfers, link)
+		n += x->state == VIRT_XFER_DATA && x->context->gpu == gpu && x->dir == dir;
 	return n;
 }
 
@@ -101,9 +101,9 @@ static void share_until(struct virt_world *w, uint64_t t)
 {
 	struct virt_xfer *x;
 
-	TAILQ_FOREACH(x, &w->xfers, link)
-	if (x->state == VIRT_XFER_DATA)
-		x->left -= cvb_min(x->left, t - w->shared_at);
+	TAILQ_FOREACH (x, &w->xfers, link)
+		if (x->state == VIRT_XFER_DATA)
+			x->left -= cvb_min(x->left, t - w->shared_at);
 	w->shared_at = t;
 }
 
@@ -123,13 +123,12 @@ static void cap_duplex(struct virt_world *w, struct cvb_gpu *gpu)
 		return;
 	if (virt_param(g, CVB_SKU_DUPLEX, &limit, /* err= */ NULL) < 0)
 		return;
-	TAILQ_FOREACH(x, &w->xfers, link)
-	if (x->state == VIRT_XFER_DATA && x->context->gpu == gpu && x->total)
-		sum += (unsigned __int128)x->bytes * UINT64_C(1000000000000) / x->total;
+	TAILQ_FOREACH (x, &w->xfers, link)
+		if (x->state == VIRT_XFER_DATA && x->context->gpu == gpu && x->total)
+			sum += (unsigned __int128)x->bytes * UINT64_C(1000000000000) / x->total;
 	if (sum <= (uint64_t)limit)
 		return;
-	TAILQ_FOREACH(x, &w->xfers, link)
-	{
+	TAILQ_FOREACH (x, &w->xfers, link) {
 		if (x->state != VIRT_XFER_DATA || x->context->gpu != gpu)
 			continue;
 		x->total = (uint64_t)(x->total * sum / (uint64_t)limit);
@@ -142,8 +141,7 @@ static void share_again(struct virt_world *w, struct cvb_gpu *gpu)
 {
 	struct virt_xfer *x;
 
-	TAILQ_FOREACH(x, &w->xfers, link)
-	{
+	TAILQ_FOREACH (x, &w->xfers, link) {
 		uint64_t total;
 
 		if (x->state != VIRT_XFER_DATA || x->context->gpu != gpu || x->r < 0)
@@ -188,8 +186,7 @@ static void end_data(struct virt_world *w, struct virt_xfer *x, uint64_t t)
 	x->lane->now = t;
 	x->lane->state = VIRT_READY;
 	share_again(w, x->context->gpu);
-	TAILQ_FOREACH(next, &w->xfers, link)
-	{
+	TAILQ_FOREACH (next, &w->xfers, link) {
 		if (next->state == VIRT_XFER_QUEUED && same_channel(next, x)) {
 			begin_toll(next, t);
 			return;
@@ -202,8 +199,7 @@ static struct virt_xfer *next_xfer(const struct virt_world *w, uint64_t *ret_at)
 {
 	struct virt_xfer *x, *first = NULL;
 
-	TAILQ_FOREACH(x, &w->xfers, link)
-	{
+	TAILQ_FOREACH (x, &w->xfers, link) {
 		uint64_t at = x->state == VIRT_XFER_TOLL ? x->at : w->shared_at + x->left;
 
 		if (x->state == VIRT_XFER_QUEUED || (first && at >= *ret_at))
@@ -298,8 +294,8 @@ int virt_block(struct virt_lane *lane, struct virt_xfer *x, struct cvb_err *err)
 	x->lane = lane;
 	x->r = 0;
 	x->err = (struct cvb_err){0};
-	TAILQ_FOREACH(other, &w->xfers, link)
-	queued = queued || same_channel(other, x);
+	TAILQ_FOREACH (other, &w->xfers, link)
+		queued = queued || same_channel(other, x);
 	if (TAILQ_EMPTY(&w->xfers))
 		w->shared_at = lane->now;
 	x->state = VIRT_XFER_QUEUED;

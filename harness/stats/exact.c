@@ -11,8 +11,7 @@
 
 #define HALF_LN_2PI 0.91893853320467274178
 
-/* --- binomial ----------------------------------------------------------------------------------
- */
+/* --- binomial --------------------------------------------------------------------------------- */
 
 double cvb_binom_pmf(uint64_t k, uint64_t n, double p)
 {
@@ -108,8 +107,7 @@ double cvb_rates_p(uint64_t k1, uint64_t n1, uint64_t k2, uint64_t n2)
 	return fmin(sum, 1);
 }
 
-/* --- signed rank --------------------------------------------------------------------------------
- */
+/* --- signed rank ------------------------------------------------------------------------------ */
 
 #define EXACT_W_MAX (CVB_SIGNED_RANK_EXACT_MAX * (CVB_SIGNED_RANK_EXACT_MAX + 1) / 4)
 
@@ -282,8 +280,7 @@ bool cvb_signed_rank_critical(double alpha, size_t n, uint64_t *ret)
 	return true;
 }
 
-/* --- bounds for a location ---------------------------------------------------------------------
- */
+/* --- bounds for a location -------------------------------------------------------------------- */
 
 /* Doubles as integers of the same order, so that bisection can walk from one to the next. */
 static int64_t ordered_bits(double x)

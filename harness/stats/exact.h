@@ -15,8 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* --- binomial: k successes in n trials of probability p ----------------------------------------
- */
+/* --- binomial: k successes in n trials of probability p --------------------------------------- */
 
 /* P(X = k).  NaN for p outside [0, 1]; 0 for k > n. */
 double cvb_binom_pmf(uint64_t k, uint64_t n, double p);
@@ -39,8 +38,7 @@ void cvb_binom_bounds(uint64_t k, uint64_t n, double alpha, double *ret_lower, d
  */
 double cvb_rates_p(uint64_t k1, uint64_t n1, uint64_t k2, uint64_t n2);
 
-/* --- Wilcoxon signed rank ----------------------------------------------------------------------
- */
+/* --- Wilcoxon signed rank --------------------------------------------------------------------- */
 
 /* Up to here the null distribution is counted out; above, its Fourier series is summed. */
 #define CVB_SIGNED_RANK_EXACT_MAX 100
@@ -55,8 +53,7 @@ double cvb_signed_rank_cdf(uint64_t w, size_t n);
 /* The largest w with P(W+ <= w) <= alpha into *ret.  False when there is none (2^-n > alpha). */
 bool cvb_signed_rank_critical(double alpha, size_t n, uint64_t *ret);
 
-/* --- bounds for a location ---------------------------------------------------------------------
- */
+/* --- bounds for a location -------------------------------------------------------------------- */
 
 /* The k-th smallest of the n (n + 1) / 2 Walsh averages (x_a + x_b) / 2, a <= b, of sorted x; k
  * from 1.  O(n) memory-free. */

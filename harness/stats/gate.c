@@ -52,8 +52,7 @@ enum cvb_verdict cvb_gate_decide(enum cvb_gate_rule rule, double lower, double u
 	return upper < lo || lower > hi ? CVB_VERDICT_FAIL : CVB_VERDICT_INCONCLUSIVE;
 }
 
-/* --- judging -----------------------------------------------------------------------------------
- */
+/* --- judging ---------------------------------------------------------------------------------- */
 
 static int check_plan(const struct cvb_gate_plan *p, struct cvb_err *err)
 {
@@ -306,8 +305,7 @@ int cvb_gate_parse_looks(const char *text, unsigned looks[CVB_GATE_MAX_LOOKS], u
 	return 0;
 }
 
-/* --- many tests at once ------------------------------------------------------------------------
- */
+/* --- many tests at once ----------------------------------------------------------------------- */
 
 struct ranked {
 	double p;

@@ -94,8 +94,7 @@ double cvb_gate_alpha(const struct cvb_gate_plan *plan);
 CVB_MUST_CHECK int cvb_gate_parse_looks(const char *text, unsigned looks[CVB_GATE_MAX_LOOKS],
 					unsigned *ret_n, struct cvb_err *err);
 
-/* --- many tests at once ------------------------------------------------------------------------
- */
+/* --- many tests at once ----------------------------------------------------------------------- */
 
 /*
  * Adjusted p values, into adjusted[n]; reject where adjusted <= alpha.  NaN p values are not part

@@ -186,8 +186,7 @@ void cvb_sessions_done(struct cvb_sessions *s)
 	*s = (struct cvb_sessions){0};
 }
 
-/* --- sessions to bounds ------------------------------------------------------------------------
- */
+/* --- sessions to bounds ----------------------------------------------------------------------- */
 
 static double log_margin(const struct cvb_bounds_of *of)
 {

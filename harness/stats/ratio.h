@@ -181,8 +181,7 @@ unsigned cvb_ratio_sessions_needed(const struct cvb_ratio *r, double margin, dou
  */
 double cvb_hodges_lehmann(double *x, size_t n);
 
-/* --- spikes and stalls -------------------------------------------------------------------------
- */
+/* --- spikes and stalls ------------------------------------------------------------------------ */
 
 struct cvb_spikes {
 	uint64_t base; /* slow outliers of each arm, of `rounds` */

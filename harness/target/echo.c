@@ -33,8 +33,7 @@ struct server {
 	char buf[CVB_ECHO_MAX_DATAGRAM_BYTES];
 };
 
-/* --- in the child ------------------------------------------------------------------------------
- */
+/* --- in the child ----------------------------------------------------------------------------- */
 
 static int watch(int fd)
 {
@@ -158,8 +157,7 @@ static _Noreturn void child(int tcp, int udp, unsigned port, pid_t parent)
 	serve(&s);
 }
 
-/* --- in the harness ----------------------------------------------------------------------------
- */
+/* --- in the harness --------------------------------------------------------------------------- */
 
 /* A port that is free for both: the system chooses one for TCP, and UDP asks for the same. */
 static int open_sockets(int *ret_tcp, int *ret_udp, unsigned *ret_port, struct cvb_err *err)

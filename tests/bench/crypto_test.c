@@ -155,8 +155,7 @@ static void sizes_are_refused(void **state)
 	assert_int_equal(run_bench(aes_gcm(), options("both", "2GiB"), 1, &res), -EINVAL);
 }
 
-/* --- runs that are spoilt ----------------------------------------------------------------------
- */
+/* --- runs that are spoilt --------------------------------------------------------------------- */
 
 enum spoil {
 	SPOIL_TAG,

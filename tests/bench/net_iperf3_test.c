@@ -173,8 +173,7 @@ static void test_argv(void **state)
 		HEAD "-P 128 -t 1 -u -l 64 -b 1");
 }
 
-/* --- the server ----------------------------------------------------------------------------------
- */
+/* --- the server ------------------------------------------------------------------------------- */
 
 static void test_peer(void **state)
 {
@@ -256,8 +255,7 @@ static void test_peer_text_forms(void **state)
 	cvb_netpeer_done(&p);
 }
 
-/* --- benchmarks: what they say where they cannot run
- * ----------------------------------------------- */
+/* --- benchmarks: what they say where they cannot run ------------------------------------------ */
 
 static void refuses(const char *bench, const char *peer, const char *option, const char *value,
 		    int code, const char *says)
@@ -296,8 +294,7 @@ static void test_unsupported(void **state)
 	refuses("net.udp", "h:1", "payload_bytes", "15", -EINVAL, "from 16 to 65507");
 }
 
-/* --- what lies between
- * ------------------------------------------------------------------------------ */
+/* --- what lies between ------------------------------------------------------------------------ */
 
 static void test_nic(void **state)
 {

@@ -20,8 +20,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-/* --- a server with a known fault ----------------------------------------------------------------
- */
+/* --- a server with a known fault -------------------------------------------------------------- */
 
 enum fault {
 	LOSE_EVERY_4TH,
@@ -152,8 +151,7 @@ static void faulty_stop(struct faulty *f)
 	close(f->wake[1]);
 }
 
-/* --- one connection ------------------------------------------------------------------------------
- */
+/* --- one connection --------------------------------------------------------------------------- */
 
 static struct cvb_netpeer local_peer(unsigned port)
 {
@@ -408,8 +406,7 @@ static void test_nobody_there(void **state)
 	cvb_rr_close(&conn);
 }
 
-/* --- the benchmark -------------------------------------------------------------------------------
- */
+/* --- the benchmark ---------------------------------------------------------------------------- */
 
 static int open_bench(struct cvb_runner **r, const char *peer, const char *proto, const char *more,
 		      const char *value, struct cvb_err *err)

@@ -159,8 +159,7 @@ static void put_sessions(const char *name, unsigned n, unsigned metrics, double 
 	}
 }
 
-/* --- verdicts ----------------------------------------------------------------------------------
- */
+/* --- verdicts --------------------------------------------------------------------------------- */
 
 static void one_run_each_has_no_interval(void **state)
 {
@@ -323,8 +322,7 @@ static void no_spread_is_no_certainty(void **state)
 	json_decref(doc);
 }
 
-/* --- what is not the same work -----------------------------------------------------------------
- */
+/* --- what is not the same work ---------------------------------------------------------------- */
 
 static void differing_work_is_an_error(void **state)
 {
@@ -507,8 +505,7 @@ static void differences_are_listed(void **state)
 	json_decref(doc);
 }
 
-/* --- input that cannot be read -----------------------------------------------------------------
- */
+/* --- input that cannot be read ---------------------------------------------------------------- */
 
 static void malformed_documents_are_refused(void **state)
 {
@@ -626,8 +623,7 @@ static void many_metrics_are_quick(void **state)
 	assert_null(load("base", NULL, "more than 16384 metrics"));
 }
 
-/* --- bundles -----------------------------------------------------------------------------------
- */
+/* --- bundles ---------------------------------------------------------------------------------- */
 
 static void put_bundle(const char *name, struct synth c)
 {
@@ -702,31 +698,6 @@ static void bundles_that_cannot_be_compared(void **state)
 	has(text(at(doc, "errors", 0), "reason"), "2 workers in base, 4 in current");
 	json_decref(doc);
 
-	put_bundle("two", (struct synth){.vm_wobble = 0.002, .steal_ratio = 0.1});
-	doc = compare_per("one", "two", (struct cvb_compare_plan){0});
-	has(text(at(doc, "errors", 0), "reason"), "CPU time");
-	assert_int_equal((int)cvb_compare_exit(doc), CVB_EXIT_INVALID);
-	json_decref(doc);
-	doc = compare_per("one", "two", (struct cvb_compare_plan){.per = "native"});
-	assert_int_equal(count(doc, "metrics"), 0);
-	json_decref(doc);
-
-	/* disturbed rounds do not count; too many of them spoil the rest */
-	put_bundle("two", (struct synth){.vm_wobble = 0.002, .rounds = 10, .stolen_rounds = 1});
-	doc = compare_per("one", "two", (struct cvb_compare_plan){0});
-	assert_int_equal(count(doc, "errors"), 0);
-	assert_int_equal(num(row_of(doc, "native", "mem.stream/triad"), "rounds"), 12 + 60);
-	assert_int_equal(num(row_of(doc, "vm", "mem.stream/triad"), "rounds"), 12 + 54);
-	json_decref(doc);
-	doc = compare_per("one", "two", (struct cvb_compare_plan){.per = "native"});
-	assert_int_equal(num(row_of(doc, "vm", "mem.stream/triad"), "rounds"), 12 + 54);
-	json_decref(doc);
-	put_bundle("two", (struct synth){.vm_wobble = 0.002, .rounds = 10, .stolen_rounds = 3});
-	doc = compare_per("one", "two", (struct cvb_compare_plan){0});
-	has(text(at(doc, "errors", 0), "reason"), "18 of 60 samples on arm vm were disturbed");
-	assert_int_equal((int)cvb_compare_exit(doc), CVB_EXIT_INVALID);
-	json_decref(doc);
-
 	put_bundle("two", (struct synth){.vm_wobble = 0.002, .vm_clock_error = 0.01});
 	doc = compare_per("one", "two", (struct cvb_compare_plan){0});
 	has(text(at(doc, "errors", 0), "reason"), "the clock of arm vm");
@@ -751,7 +722,46 @@ static void bundles_that_cannot_be_compared(void **state)
 	doc = compare_per("two", "two", (struct cvb_compare_plan){0});
 	assert_int_equal(count(doc, "errors"), 0);
 	json_decref(doc);
+}
 
+static void stolen_time_in_a_bundle_is_told(void **state)
+{
+	json_t *doc;
+
+	(void)state;
+	put_bundle("one", (struct synth){.vm_wobble = 0.001});
+	put_bundle("two", (struct synth){.vm_wobble = 0.002, .steal_ratio = 0.1});
+	doc = compare_per("one", "two", (struct cvb_compare_plan){0});
+	has(text(at(doc, "errors", 0), "reason"), "CPU time");
+	assert_int_equal((int)cvb_compare_exit(doc), CVB_EXIT_INVALID);
+	json_decref(doc);
+	doc = compare_per("one", "two", (struct cvb_compare_plan){.per = "native"});
+	assert_int_equal(count(doc, "metrics"), 0);
+	json_decref(doc);
+
+	/* disturbed rounds do not count; too many of them spoil the rest */
+	put_bundle("two", (struct synth){.vm_wobble = 0.002, .rounds = 10, .stolen_rounds = 1});
+	doc = compare_per("one", "two", (struct cvb_compare_plan){0});
+	assert_int_equal(count(doc, "errors"), 0);
+	assert_int_equal(num(row_of(doc, "native", "mem.stream/triad"), "rounds"), 12 + 60);
+	assert_int_equal(num(row_of(doc, "vm", "mem.stream/triad"), "rounds"), 12 + 54);
+	json_decref(doc);
+	doc = compare_per("one", "two", (struct cvb_compare_plan){.per = "native"});
+	assert_int_equal(num(row_of(doc, "vm", "mem.stream/triad"), "rounds"), 12 + 54);
+	json_decref(doc);
+	put_bundle("two", (struct synth){.vm_wobble = 0.002, .rounds = 10, .stolen_rounds = 3});
+	doc = compare_per("one", "two", (struct cvb_compare_plan){0});
+	has(text(at(doc, "errors", 0), "reason"), "18 of 60 samples on arm vm were disturbed");
+	assert_int_equal((int)cvb_compare_exit(doc), CVB_EXIT_INVALID);
+	json_decref(doc);
+}
+
+static void what_a_bundle_lacks_is_told(void **state)
+{
+	json_t *doc;
+
+	(void)state;
+	put_bundle("one", (struct synth){.vm_wobble = 0.001});
 	put_bundle("two", (struct synth){.bad_round = 1, .bad_value = "-1"});
 	doc = compare_per("one", "two", (struct cvb_compare_plan){0});
 	assert_int_equal(count(doc, "errors"), 1);
@@ -900,6 +910,8 @@ int main(void)
 		cmocka_unit_test(many_metrics_are_quick),
 		cmocka_unit_test(bundles_compare_arm_by_arm),
 		cmocka_unit_test(bundles_that_cannot_be_compared),
+		cmocka_unit_test(stolen_time_in_a_bundle_is_told),
+		cmocka_unit_test(what_a_bundle_lacks_is_told),
 		cmocka_unit_test(a_bundles_own_aa_arm_speaks_against_it),
 		cmocka_unit_test(voided_samples_do_not_decide),
 		cmocka_unit_test(sides_of_different_kinds),

@@ -362,21 +362,27 @@ EOF
 }
 
 @test "warm-up and clocks are in the journal, and only where they mean something" {
-    run --separate-stderr "$CVB" certify "$local_profile" -o b
+    sed 's/^gpu = .*/&,clock=virtual/' "$local_profile" >virtual.ini
+    run --separate-stderr "$CVB" certify virtual.ini -o b
     jq -es '[.[] | select(.type == "bench" and .bench == "mem.latency") |
              (.steady | length) == (.series | length) and .warmup_ns > 0 and .timer_ns > 0 and
              (.clock.error_ratio | fabs) < 0.001 + .clock.uncertainty_ratio] | length > 0 and all' b/journal.jsonl
     jq -es '[.[] | select(.type == "sample" and .bench == "mem.latency") | .shortest_ns >= 1000000] | all' b/journal.jsonl
-    jq -e '[.gates[] | .pairing == "pair" and .rounds_voided == 0] | all' b/verdicts.json
+    # what a busy machine does to the gate on its own clock is told; a virtual clock feels nothing
+    jq -e '[.gates[] | (.pairing == "pair" and .rounds_voided == 0) or
+             (.metric == "mem.latency/latency" and
+              (.reason | test("the host took|throttled|clocks disagree|the clock of arm")))] |
+           length == 2 and all' b/verdicts.json
     run -0 --separate-stderr "$CVB" run null.nop,null.spin --json
-    # how small the harness's share is, check-reference tells; a CPU adds at .1 to 10 GHz
+    # how small the harness's share is, check-reference tells; a CPU adds at .1 to 10 GHz, of which
+    # a busy machine leaves less
     jq -e '[.benches[].metrics[] | select(.name == "null.nop/share") | .value > 0 and .value < 1] == [true]' <<<"$output"
-    jq -e '[.benches[].metrics[] | select(.name == "null.spin/rate") | .value > 1e8 and .value < 1e10] == [true]' <<<"$output"
+    jq -e '[.benches[].metrics[] | select(.name == "null.spin/rate") | .value > 1e7 and .value < 1e10] == [true]' <<<"$output"
     jq -e '.benches[0].metrics[0].warm_up | . == "steady" or . == "no-steady-state" or . == "too-few"' <<<"$output"
 }
 
 @test "a killed campaign resumes and keeps what it had" {
-    sed 's/^sample_ms = 2/sample_ms = 60/' "$local_profile" >slow.ini
+    sed 's/^sample_ms = 2/sample_ms = 60/; s/^gpu = .*/&,clock=virtual/' "$local_profile" >slow.ini
     "$CVB" certify slow.ini -o b -q >/dev/null 2>&1 &
     pid=$!
     for _ in $(seq 2400); do
@@ -395,7 +401,8 @@ EOF
     # three benchmarks in two sessions, none measured twice to the end
     [ "$(grep -c '"type":"bench_end"' b/journal.jsonl)" -eq 6 ]
     [ "$done_before" -ge 1 ]
-    jq -e '.gates[0].sessions == 2' b/verdicts.json
+    # of the gate on a virtual clock: a busy machine voids no round of it
+    jq -e '[.gates[] | select(.metric == "gpu.copy/bandwidth") | .sessions] == [2]' b/verdicts.json
 }
 
 @test "resume goes on by the plan and the seed of the journal, or not at all" {

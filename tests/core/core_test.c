@@ -7,6 +7,7 @@
 /* cmocka wants the four above first */
 #include <cmocka.h>
 
+#include "core/clock.h"
 #include "core/file.h"
 #include "core/proc.h"
 #include "core/util.h"
@@ -321,6 +322,28 @@ static void argv_reads_back_from_a_shell(void **state)
 	cvb_argv_done(&a);
 }
 
+#define READING_NS UINT64_C(25)
+
+/* A clock whose readings take READING_NS, and in one of them the CPU is away for 10 ms. */
+static uint64_t interrupted_now_ns(void *ctx)
+{
+	uint64_t *readings = ctx;
+
+	++*readings;
+	return *readings * READING_NS + (*readings >= 1000 ? 10 * CVB_NS_PER_MS : 0);
+}
+
+static void lost_cpu_time_is_not_the_clocks_cost(void **state)
+{
+	uint64_t readings = 0;
+	const struct cvb_clock clock = {
+		.name = "test", .now_ns = interrupted_now_ns, .ctx = &readings};
+
+	(void)state;
+	assert_true(cvb_clock_cost_ns(&clock) == READING_NS);
+	assert_true(readings > 1000);
+}
+
 static void values_read_well(void **state)
 {
 	static const struct {
@@ -360,6 +383,7 @@ int main(void)
 		cmocka_unit_test(missing_program_names_its_package),
 		cmocka_unit_test(too_much_output_is_an_error),
 		cmocka_unit_test(argv_reads_back_from_a_shell),
+		cmocka_unit_test(lost_cpu_time_is_not_the_clocks_cost),
 		cmocka_unit_test(values_read_well),
 	};
 

@@ -32,8 +32,7 @@ static struct cvb_changepoints find(const double *x, size_t n)
 	return c;
 }
 
-/* --- the segmentation against plain dynamic programming -----------------------------------------
- */
+/* --- the segmentation against plain dynamic programming --------------------------------------- */
 
 static double fit_cost(const double *y, size_t a, size_t b, double v, double penalty,
 		       size_t min_line)
@@ -97,8 +96,7 @@ static void segmentation_is_exact(void **state)
 	}
 }
 
-/* --- what is found ------------------------------------------------------------------------------
- */
+/* --- what is found ---------------------------------------------------------------------------- */
 
 static void finds_steps_up_and_down(void **state)
 {
