@@ -423,7 +423,7 @@ static int run_one(struct job *job, size_t i, struct cvb_err *err)
 				  .sample_ns = job->conf->sample_ms * CVB_NS_PER_MS,
 				  .timeout_ms = (unsigned)job->conf->timeout_s * 1000};
 
-	cvb_progress_step("%s  set-up", b->name);
+	cvb_progress_step("%s  set-up", setup.bench->name);
 	int r = cvb_remote_setup(client, &setup, &remote, &why);
 	bool set_up = r == 0;
 
