@@ -60,15 +60,28 @@ bool cvb_log_traced(const char *component)
 	return on;
 }
 
-/* What a terminal would obey has no place in a line: texts come from files and guests too. */
+/* Bytes of the character at p if a terminal would obey it, else 0. */
+static size_t obeyed(const unsigned char *p)
+{
+	if (*p < ' ' || *p == 0x7f)
+		return 1;
+	if (*p == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f) /* C1 controls in UTF-8 */
+		return 2;
+	if (*p == 0xd8 && p[1] == 0x9c) /* U+061C, and U+200E to U+2069: the order of a line */
+		return 2;
+	if (*p == 0xe2 && p[1] == 0x80 && (p[2] == 0x8e || p[2] == 0x8f))
+		return 3;
+	if (*p == 0xe2 && p[1] == 0x80 && p[2] >= 0xa8 && p[2] <= 0xae)
+		return 3;
+	return *p == 0xe2 && p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9 ? 3 : 0;
+}
+
+/* It has no place in a line: texts come from files and guests too. */
 static void defuse(char *text)
 {
-	for (unsigned char *p = (unsigned char *)text; *p; p++) {
-		if (*p < ' ' || *p == 0x7f)
-			*p = '?';
-		else if (*p == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f) /* C1 controls in UTF-8 */
-			p[0] = p[1] = '?';
-	}
+	for (unsigned char *p = (unsigned char *)text; *p; p++)
+		for (size_t n = obeyed(p); n; n--)
+			p[n - 1] = '?';
 }
 
 static void line(const char *prefix, const char *component, const char *fmt, va_list ap)

@@ -488,6 +488,22 @@ EOF
     run -2 --separate-stderr "$CVB" report no-such-bundle
 }
 
+@test "a message holds nothing that a terminal would obey" {
+    local c hostile
+    # an escape, a C1 control, the mark and the order of a right-to-left text, one of its parts
+    for c in '\033' '\302\233' '\330\234' '\342\200\217' '\342\200\256' '\342\201\247'; do
+        hostile=$(printf '%b' "$c")
+        printf '[arm x%sy]\n' "$hostile" >hostile.ini
+        run -2 --separate-stderr "$CVB" certify ./hostile.ini -o b
+        [[ $stderr == *"[arm x?"*"y]: a name is letters"* ]]
+        run -1 env LC_ALL=C grep -F "$hostile" <<<"$stderr"
+    done
+    # other text is shown as it is
+    printf '[arm ä→…]\n' >foreign.ini
+    run -2 --separate-stderr "$CVB" certify ./foreign.ini -o b
+    [[ $stderr == *"[arm ä→…]: a name is letters"* ]]
+}
+
 @test "the agent serves over plain pipes and refuses nonsense politely" {
     out=$(printf '%s\n' '{"id":1,"op":"fly"}' '{"id":2,"op":"sample","args":{}}' \
         '{"id":3,"op":"setup","args":{"bench":"null.nop","sample_ns":1000000}}' \
