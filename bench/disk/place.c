@@ -181,7 +181,7 @@ static int open_plain_file(struct cvb_run *run, struct cvb_place *p,
 	if (want->writes)
 		return cvb_err_set(err, -EINVAL,
 				   "%s is a file that is not ours: only jobs that read may use it "
-				   "(jobs=randread-4k-1,…)",
+				   "(such as jobs=randread-4k-1)",
 				   want->path);
 	p->path = strdup(want->path);
 	if (!p->path)

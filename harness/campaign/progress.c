@@ -31,6 +31,8 @@ static void clear_line(void)
 
 void cvb_progress_begin(size_t n_kinds, const uint64_t *count)
 {
+	if (cvb_log_is_quiet())
+		return;
 	p.left = calloc(n_kinds * 3, sizeof(uint64_t));
 	if (!p.left)
 		return; /* no bar: the campaign matters more */

@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Begin; `total` steps of `n_kinds` kinds, count[kind] of each.  Quiet: shows nothing. */
+/* Begin; `total` steps of `n_kinds` kinds, count[kind] of each.  With --quiet nothing is shown. */
 void cvb_progress_begin(size_t n_kinds, const uint64_t *count);
 void cvb_progress_end(void);
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "campaign/progress.h"
 #include "cli/verb.h"
 #include "core/clock.h"
 #include "core/file.h"
@@ -12,8 +13,11 @@
 #include "target/target.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <libgen.h>
 #include <math.h>
 #include <string.h>
+#include <sys/stat.h>
 
 struct conf {
 	struct cvb_common common;
@@ -44,8 +48,9 @@ static const struct cvb_opt opts[] = {
 	 .type = CVB_OPT_STR,
 	 .offset = AT(gpu),
 	 .arg = "GPU",
-	 .help = "GPU for the gpu.* benchmarks: cuda[:N] or emu:SKU[,cc=on|off]; trace: "
-		 "or fault: before it"},
+	 .help = "GPU for the gpu.* and llm.* benchmarks: cuda[:N] or "
+		 "emu:SKU[,cc=on|off][,clock=wall|virtual] (`list skus` names them); trace: or "
+		 "fault[:KIND=WHICH/ACTION]: before it"},
 	{.name = "set",
 	 .letter = 's',
 	 .type = CVB_OPT_LIST,
@@ -106,10 +111,28 @@ struct job {
 	struct cvb_arm arm; /* what -t and -g ask for */
 	const struct cvb_bench *bench[MAX_BENCHES];
 	json_t *options[MAX_BENCHES];
-	size_t n;
+	size_t n, current; /* index of the one that runs */
 	json_t *results;
 	bool any_ok, any_failed, any_untrusted;
 };
+
+/* Before anything is measured: what could not be written would be lost.  "-", links, devices and
+ * pipes are left to cvb_json_output. */
+static int check_output(const char *path, struct cvb_err *err)
+{
+	_cleanup_free_ char *copy = strdup(path);
+	struct stat st;
+
+	if (!copy)
+		return cvb_err_set(err, -ENOMEM, "out of memory");
+	if (lstat(path, &st) == 0)
+		return S_ISDIR(st.st_mode)
+			       ? cvb_err_set(err, -EINVAL, "cannot write %s: it is a folder", path)
+			       : 0;
+	if (strcmp(path, "-") && access(dirname(copy), W_OK) < 0)
+		return cvb_err_set(err, -errno, "cannot write %s: %s", path, strerror(errno));
+	return 0;
+}
 
 /* --- command line ----------------------------------------------------------------------------- */
 
@@ -312,14 +335,20 @@ static bool bounce_unseen(const struct job *job, const json_t *rows)
 	return true;
 }
 
+static uint64_t sample_count(const struct job *job, size_t i)
+{
+	bool batch = job->bench[i]->mode == CVB_MODE_BATCH;
+
+	return job->conf->samples ? job->conf->samples : batch ? 5 : 1;
+}
+
 /* `ret_steady`: see cvb_remote_warm_up; NULL stays where it failed before. */
 static int take_samples(struct job *job, struct cvb_remote *remote, json_t **ret_steady,
 			json_t *rows, struct cvb_err *err)
 {
 	struct cvb_client *client = &job->target->client;
 	unsigned timeout_ms = (unsigned)job->conf->timeout_s * 1000;
-	bool batch = remote->bench->mode == CVB_MODE_BATCH;
-	uint64_t n = job->conf->samples ? job->conf->samples : batch ? 5 : 1;
+	uint64_t n = sample_count(job, job->current);
 	int r;
 
 	uint64_t budget_ns = cvb_max(n / 2, UINT64_C(4)) * job->conf->sample_ms * CVB_NS_PER_MS,
@@ -331,8 +360,11 @@ static int take_samples(struct job *job, struct cvb_remote *remote, json_t **ret
 				       err);
 	for (uint64_t i = 0; r == 0 && i < n; i++) {
 		json_t *row = NULL;
+		uint64_t start_ns = cvb_now_ns();
 
+		cvb_progress_step("%s  sample %" PRIu64 "/%" PRIu64, remote->bench->name, i + 1, n);
 		r = cvb_remote_sample(client, remote, remote->iters, timeout_ms, &row, err);
+		cvb_progress_done(job->current, cvb_now_ns() - start_ns);
 		if (r == 0)
 			json_array_append_new(rows, row);
 	}
@@ -361,6 +393,8 @@ static int run_one(struct job *job, size_t i, struct cvb_err *err)
 				  .threads = (unsigned)job->conf->threads,
 				  .sample_ns = job->conf->sample_ms * CVB_NS_PER_MS,
 				  .timeout_ms = (unsigned)job->conf->timeout_s * 1000};
+
+	cvb_progress_step("%s  set-up", b->name);
 	int r = cvb_remote_setup(client, &setup, &remote, &why);
 	bool set_up = r == 0, untrusted = false;
 
@@ -513,13 +547,31 @@ static json_t *document(struct job *job, json_t *env)
 			 cvb_tool_json(), "environment", env, "benches", job->results);
 }
 
+/* For who watches: a script that reads stderr too gets nothing but warnings and errors. */
+static void begin_progress(const struct job *job)
+{
+	uint64_t count[MAX_BENCHES];
+
+	if (!isatty(STDERR_FILENO))
+		return;
+	for (size_t i = 0; i < job->n; i++)
+		count[i] = sample_count(job, i);
+	cvb_progress_begin(job->n, count);
+}
+
 static int measure(struct job *job, struct cvb_err *err)
 {
 	_cleanup_json_ json_t *env = NULL, *doc = NULL;
 	int r = cvb_client_fingerprint(&job->target->client, 30000, &env, err);
 
-	for (size_t i = 0; r == 0 && i < job->n; i++)
+	begin_progress(job);
+	for (size_t i = 0; r == 0 && i < job->n; i++) {
+		job->current = i;
 		r = run_one(job, i, err);
+		for (uint64_t n = sample_count(job, i); n; n--)
+			cvb_progress_done(i, 0); /* those that were not taken */
+	}
+	cvb_progress_end();
 	if (r < 0)
 		return r;
 	doc = document(job, env);
@@ -626,6 +678,8 @@ static int run(const void *conf, int argc, char **argv, struct cvb_err *err)
 				argc ? argv[1] : "");
 	if (r == 0)
 		r = choose(&job, argv[0], err);
+	if (r == 0 && job.conf->output)
+		r = check_output(job.conf->output, err);
 	for (char **s = job.conf->set; r == 0 && s && *s; s++)
 		r = apply_set(&job, *s, err);
 	if (r == 0)

@@ -28,6 +28,11 @@ void cvb_log_quiet(bool quiet)
 	quiet_info = quiet;
 }
 
+bool cvb_log_is_quiet(void)
+{
+	return quiet_info;
+}
+
 void cvb_log_set_before_line(void (*hook)(void))
 {
 	before_line = hook;

@@ -17,6 +17,7 @@ int cvb_log_trace(const char *list, struct cvb_err *err);
 
 /* --quiet: drop info lines (warnings and errors stay). */
 void cvb_log_quiet(bool quiet);
+bool cvb_log_is_quiet(void);
 
 /* True if a debug line of this component would be written. */
 bool cvb_log_traced(const char *component);

@@ -86,9 +86,10 @@ static int check_range(const struct cvb_opt *o, const char *key, const char *tex
 		snprintf(lo, sizeof(lo), "%.15g", o->min);
 		snprintf(hi, sizeof(hi), "%.15g", o->max);
 	}
+	bool unit = o->unit && o->type != CVB_OPT_SIZE;
+
 	return cvb_err_set(err, -EINVAL, "%s = %s is out of range: expected %s to %s%s%s", key,
-			   text, lo, hi, o->unit ? " " : "",
-			   o->unit && o->type != CVB_OPT_SIZE ? o->unit : "");
+			   text, lo, hi, unit ? " " : "", unit ? o->unit : "");
 }
 
 static int set_choice(const struct cvb_opt *o, int *ret, const char *key, const char *value,
@@ -499,15 +500,25 @@ static const char *placeholder(const struct cvb_opt *o)
 	}
 }
 
+/* Columns of UTF-8 text without wide or combining characters. */
+static int columns_of(const char *text, size_t bytes)
+{
+	int n = 0;
+
+	for (size_t i = 0; i < bytes; i++)
+		n += ((unsigned char)text[i] & 0xc0) != 0x80;
+	return n;
+}
+
 /* Help text wrapped to 79 columns at `indent`. */
 static void wrap(FILE *out, const char *text, int indent)
 {
 	int col = indent;
 
 	while (*text) {
-		int len = (int)strcspn(text, " ");
+		int len = (int)strcspn(text, " "), columns = columns_of(text, (size_t)len);
 
-		if (col > indent && col + 1 + len > 79) {
+		if (col > indent && col + 1 + columns > 79) {
 			fprintf(out, "\n%*s", indent, "");
 			col = indent;
 		}
@@ -516,7 +527,7 @@ static void wrap(FILE *out, const char *text, int indent)
 			col++;
 		}
 		fprintf(out, "%.*s", len, text);
-		col += len;
+		col += columns;
 		text += len;
 		while (*text == ' ')
 			text++;
@@ -552,10 +563,12 @@ void cvb_opts_help(FILE *out, const struct cvb_opt *table, bool dashes)
 			snprintf(right + used, sizeof(right) - used, " [%s%s%s]", o->def,
 				 o->unit && o->type != CVB_OPT_SIZE ? " " : "",
 				 o->unit && o->type != CVB_OPT_SIZE ? o->unit : "");
-		if (strlen(left) > 25)
+		int columns = columns_of(left, strlen(left));
+
+		if (columns > 25)
 			fprintf(out, "%s\n%28s", left, "");
 		else
-			fprintf(out, "%-28s", left);
+			fprintf(out, "%s%*s", left, 28 - columns, "");
 		wrap(out, right, 28);
 	}
 }

@@ -58,8 +58,8 @@ static int parse_key(struct emu_spec *spec, char *word, struct cvb_err *err)
 	const char *near = cvb_nearest(word, keys);
 
 	if (near)
-		return cvb_err_set(err, -EINVAL, "GPU spec: \"%s%s\"; did you mean %s=…?", word,
-				   value ? "=…" : "", near);
+		return cvb_err_set(err, -EINVAL, "GPU spec: \"%s%s\"; did you mean %s=VALUE?", word,
+				   value ? "=" : "", near);
 	return cvb_err_set(err, -EINVAL,
 			   "GPU spec: \"%s\" is unknown; cc=on|off, clock=wall|virtual, seed=N and "
 			   "noise=PERCENT are right",

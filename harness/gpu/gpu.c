@@ -56,10 +56,11 @@ static const struct cvb_gpu_backend *backend_of(const char *spec, const char **r
 	names[n] = NULL;
 	const char *near = cvb_nearest(word, names);
 
-	cvb_err_set(err, -EINVAL,
-		    "GPU spec \"%s\": unknown backend \"%s\"; %s%s emu:SKU[,cc=on|off] or cuda[:N] "
-		    "is right",
-		    spec, word, near ? "did you mean " : "", near ? near : "");
+	cvb_err_set(
+		err, -EINVAL,
+		"GPU spec \"%s\": unknown backend \"%s\"; %s%s%semu:SKU[,cc=on|off] or cuda[:N] "
+		"is right",
+		spec, word, near ? "did you mean " : "", near ? near : "", near ? "? " : "");
 	return NULL;
 }
 

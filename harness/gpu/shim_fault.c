@@ -92,7 +92,7 @@ static int parse_rule(struct fault *f, char *word, struct cvb_err *err)
 				   "memset, gemm, launch, graph, peer, touch, record and sync can",
 				   word);
 	if (parse_which(which, &rule) < 0)
-		return cvb_err_set(err, -EINVAL, "GPU spec: %s=%s/…; 3, 3+ or all is right", word,
+		return cvb_err_set(err, -EINVAL, "GPU spec: %s=%s; 3, 3+ or all is right", word,
 				   which);
 	rule.action = !strcmp(action, "fail")	   ? ACTION_FAIL
 		      : !strcmp(action, "corrupt") ? ACTION_CORRUPT
