@@ -65,17 +65,6 @@ static void print_text(FILE *out, const char *head, size_t indent, const char *s
 	fputc('\n', out);
 }
 
-/* A ratio with as many digits as its distance from 1 deserves, in at most 6 characters. */
-static void ratio_text(double x, char *buf, size_t buf_bytes)
-{
-	if (isnan(x))
-		snprintf(buf, buf_bytes, "-");
-	else if (x >= 9.9995)
-		snprintf(buf, buf_bytes, x < 99.995 ? "%.2f" : "%.3g", x);
-	else
-		snprintf(buf, buf_bytes, x < 0.0995 && x > 0 ? "%.4f" : "%.3f", x);
-}
-
 /* "arm mem.stream/copy{…} [tcg]" */
 static char *what_text(const json_t *row)
 {
@@ -105,18 +94,18 @@ static void print_metric(FILE *out, const json_t *m, bool colour)
 	_cleanup_free_ char *unit = cvb_text_plain(text_of(m, "unit"), 16);
 	_cleanup_free_ char *what = what_text(m), *head = NULL;
 
-	ratio_text(number_of(m, "ratio"), ratio, sizeof(ratio));
-	ratio_text(number_of(m, "lower"), lower, sizeof(lower));
-	ratio_text(number_of(m, "upper"), upper, sizeof(upper));
+	cvb_ratio_cell(number_of(m, "ratio"), ratio, sizeof(ratio));
+	cvb_ratio_cell(number_of(m, "lower"), lower, sizeof(lower));
+	cvb_ratio_cell(number_of(m, "upper"), upper, sizeof(upper));
 	if (json_is_number(json_object_get(m, "lower")))
 		snprintf(bounds, sizeof(bounds), "[%s, %s]", lower, upper);
 	cvb_value_text(number_of(m, "base_value"), unit ? unit : "", base, sizeof(base));
 	cvb_value_text(number_of(m, "current_value"), unit ? unit : "", current, sizeof(current));
 	fprintf(out, "%s%-12s%s %-6s %-16s ", colour_of(verdict, colour), verdict,
 		colour ? "\033[0m" : "", ratio, bounds);
-	head = cvb_strf("%-11s %-11s", base, current);
+	head = cvb_strf("%-12s %-12s", base, current);
 	/* the metric in the same line if there is room for it */
-	if (what && strlen(what) + 62 <= LINE_COLUMNS && head && strlen(head) <= 23) {
+	if (what && strlen(what) + 64 <= LINE_COLUMNS && head && strlen(head) <= 25) {
 		_cleanup_free_ char *plain = cvb_text_plain(what, TEXT_CHARS);
 
 		fprintf(out, "%s  %s\n", head, plain ? plain : "?");
@@ -133,7 +122,7 @@ static void print_metrics(FILE *out, const json_t *metrics, bool colour)
 	size_t i;
 
 	if (json_array_size(metrics))
-		fprintf(out, "%-12s %-6s %-16s %-11s %-11s  %s\n", "VERDICT", "RATIO",
+		fprintf(out, "%-12s %-6s %-16s %-12s %-12s  %s\n", "VERDICT", "RATIO",
 			"95 % BOUNDS", "BASE", "CURRENT", "METRIC");
 	json_array_foreach (metrics, i, m) {
 		const char *reason = text_of(m, "reason");

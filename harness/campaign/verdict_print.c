@@ -116,17 +116,9 @@ static const char *text_of(const json_t *obj, const char *key)
 	return s ? s : "";
 }
 
-/* A ratio in at most 6 characters. */
 static void ratio_text(const json_t *v, char *buf, size_t buf_bytes)
 {
-	double x = json_is_number(v) ? json_number_value(v) : NAN;
-
-	if (isnan(x))
-		snprintf(buf, buf_bytes, "-");
-	else if (x >= 9.9995)
-		snprintf(buf, buf_bytes, x < 99.995 ? "%.2f" : "%.3g", x);
-	else
-		snprintf(buf, buf_bytes, x < 0.0995 && x > 0 ? "%.4f" : "%.3f", x);
+	cvb_ratio_cell(json_is_number(v) ? json_number_value(v) : NAN, buf, buf_bytes);
 }
 
 static void print_gate(FILE *out, const json_t *g, bool colour, bool report)

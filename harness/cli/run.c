@@ -478,14 +478,42 @@ static void params_text(const json_t *params, char *buf, size_t buf_bytes)
 	}
 }
 
-static void print_metric(const json_t *m)
+/* "mem.latency/latency      64 KiB" */
+static const char *head_text(const json_t *m, char *buf, size_t buf_bytes)
+{
+	char params[160];
+
+	params_text(json_object_get(m, "params"), params, sizeof(params));
+	snprintf(buf, buf_bytes, "%-24s %s", json_string_value(json_object_get(m, "name")), params);
+	return buf;
+}
+
+/* Of the longest head, so that the values of a benchmark stand below one another. */
+static int head_columns(const json_t *metrics)
+{
+	size_t widest = 55, i;
+	json_t *m;
+	char head[256];
+
+	json_array_foreach (metrics, i, m)
+		widest = cvb_max(widest, strlen(head_text(m, head, sizeof(head))));
+	return (int)widest;
+}
+
+/* In tenths, without the sign of a zero. */
+static double percent_off(double x, double value)
+{
+	return round((x / value - 1) * 1000) / 10 + 0.0;
+}
+
+static void print_metric(const json_t *m, int columns)
 {
 	const json_t *samples = json_object_get(m, "samples");
 	size_t n = json_array_size(samples);
 	double lo = INFINITY, hi = -INFINITY,
 	       value = json_number_value(json_object_get(m, "value"));
 	const char *unit = json_string_value(json_object_get(m, "unit"));
-	char params[96], text[40];
+	char head[256], text[40];
 
 	for (size_t i = 0; i < n; i++) {
 		double v = json_number_value(json_array_get(samples, i));
@@ -493,12 +521,11 @@ static void print_metric(const json_t *m)
 		lo = fmin(lo, v);
 		hi = fmax(hi, v);
 	}
-	params_text(json_object_get(m, "params"), params, sizeof(params));
-	printf("  %-24s %-30s %12s", json_string_value(json_object_get(m, "name")), params,
+	printf("  %-*s %12s", columns, head_text(m, head, sizeof(head)),
 	       cvb_value_text(value, unit, text, sizeof(text)));
 	if (n > 1 && fabs(value) > 0)
-		printf("   %+.1f %% … %+.1f %% of %zu samples", (lo / value - 1) * 100,
-		       (hi / value - 1) * 100, n);
+		printf("   %+.1f %% … %+.1f %% of %zu samples", percent_off(lo, value),
+		       percent_off(hi, value), n);
 	const char *warm_up = json_string_value(json_object_get(m, "warm_up"));
 
 	if (warm_up && cvb_steady_of_name(warm_up) == CVB_STEADY_NONE)
@@ -537,8 +564,10 @@ static void print_table(const struct job *job, const json_t *doc)
 			       : !strcmp(outcome, "untrusted") ? "UNTRUSTED"
 							       : "FAILED",
 			       reason ? reason : "");
+		int columns = head_columns(json_object_get(b, "metrics"));
+
 		json_array_foreach (json_object_get(b, "metrics"), j, m)
-			print_metric(m);
+			print_metric(m, columns);
 		json_array_foreach (json_object_get(b, "notes"), j, m)
 			printf("  note: %s\n", json_string_value(m));
 	}

@@ -35,6 +35,23 @@ const char *cvb_bytes_text(uint64_t bytes, char *buf, size_t buf_bytes)
 	return buf;
 }
 
+const char *cvb_ratio_cell(double x, char *buf, size_t buf_bytes)
+{
+	if (isnan(x))
+		snprintf(buf, buf_bytes, "-");
+	else if (x >= 99999.5 || (x > 0 && x < 0.00095))
+		snprintf(buf, buf_bytes, "%.0e", x);
+	else
+		snprintf(buf, buf_bytes, "%.*f",
+			 x >= 99.995   ? 0
+			 : x >= 9.9995 ? 2
+			 : x >= 0.0995 ? 3
+			 : x > 0       ? 4
+				       : 3,
+			 x);
+	return buf;
+}
+
 /* Print with three significant digits and an SI prefix in front of the unit word. */
 static void si_text(double v, const char *unit, char *buf, size_t buf_bytes)
 {

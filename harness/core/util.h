@@ -76,9 +76,13 @@ const char *cvb_bytes_text(uint64_t bytes, char *buf, size_t buf_bytes);
 
 /*
  * A value with its contract unit ("bytes_per_s", "ns", "ops_per_s", "flops_per_s", "ratio", …) for
- * people: "12.3 GB/s" (10^9), "85.1 ns", "1.20 us", "45.2 k ops/s", "98.7 GFLOP/s".  Returns buf.
+ * people: "12.3 GB/s" (10^9), "85.1 ns", "1.20 us", "45.2 kop/s", "98.7 GFLOP/s".  Returns buf.
  */
 const char *cvb_value_text(double value, const char *unit, char *buf, size_t buf_bytes);
+
+/* A ratio >= 0 in at most 6 characters, for a column of a table: "0.0123", "0.982", "12.35",
+ * "3e-04", "1e+09"; "-" for NaN.  Returns buf. */
+const char *cvb_ratio_cell(double x, char *buf, size_t buf_bytes);
 
 /* Sleep on the monotonic clock; returns early only if a stop was requested (see core/stop.h). */
 void cvb_sleep_ms(unsigned ms);

@@ -299,6 +299,42 @@ on_gpu() {
     [ "$(cat victim)" = keep ]
 }
 
+@test "run -o is refused before anything is measured if it cannot be written" {
+    # net.udp alone would take eight seconds
+    run -6 --separate-stderr timeout 5 "$CVB" run net.udp -n 2 -o none/doc.json
+    [ "$stderr" = "cvmbench: error: cannot write none/doc.json: No such file or directory" ]
+    mkdir folder
+    run -2 --separate-stderr timeout 5 "$CVB" run net.udp -n 2 -o folder
+    [ "$stderr" = "cvmbench: error: cannot write folder: it is a folder" ]
+}
+
+@test "run shows on a terminal where it is, -q and other places do not" {
+    on_terminal() { script -qec "$CVB run null.nop,null.spin -n 2 $1" /dev/null </dev/null; }
+    on_terminal >loud
+    grep -q 'null.nop  set-up' loud
+    grep -q 'null.spin  sample 2/2' loud
+    on_terminal -q >quiet
+    grep -q null.spin/rate quiet
+    run ! grep -q 'sample 2/2' quiet
+    run script -qec "$CVB certify $local_profile -o b -q" /dev/null </dev/null
+    [[ "$output" == *overall:* && "$output" != *"session 1/"* ]]
+    run -0 --separate-stderr "$CVB" run null.nop -n 2
+    [ -z "$stderr" ]
+}
+
+@test "errors that come from the agent are whole texts, help lines up" {
+    : >file
+    run -2 --separate-stderr "$CVB" run gpu.copy -g fault:copy=0/fail:emu:h100-tdx
+    [[ "$stderr" == *"copy=0; 3, 3+ or all is right"* ]]
+    run -2 --separate-stderr "$CVB" run disk.fio -s path="$PWD/file"
+    [[ "$stderr" == *"(such as jobs=randread-4k-1)"* && "$stderr" != *'?'* ]]
+    run -2 --separate-stderr "$CVB" run disk.fio -s size=4KiB
+    [[ "$stderr" == *"expected 8 MiB to 1024 TiB" ]]
+    # every help text begins in column 28, also behind an ellipsis
+    run -0 --separate-stderr "$CVB" list keys
+    [[ "$output" == *$'\n  params=KEY=VALUE,…        which'* ]]
+}
+
 @test "text from a file cannot command the terminal" {
     printf '[profile]\n[\033[31mevil]\n' >p.ini
     run -2 --separate-stderr "$CVB" certify p.ini

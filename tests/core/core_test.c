@@ -366,6 +366,24 @@ static void values_read_well(void **state)
 	assert_string_equal(cvb_bytes_text(1500, buf, sizeof(buf)), "1500 B");
 }
 
+static void ratios_fit_their_column(void **state)
+{
+	static const struct {
+		double x;
+		const char *text;
+	} t[] = {{0, "0.000"},	     {3e-12, "3e-12"},	 {0.00029, "3e-04"}, {0.00096, "0.0010"},
+		 {0.0676, "0.0676"}, {0.09951, "0.100"}, {1, "1.000"},	     {9.9994, "9.999"},
+		 {9.9996, "10.00"},  {99.994, "99.99"},	 {99.996, "100"},    {99999.4, "99999"},
+		 {99999.6, "1e+05"}, {1.06e9, "1e+09"},	 {NAN, "-"}};
+	char buf[32];
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(t); i++) {
+		assert_string_equal(cvb_ratio_cell(t[i].x, buf, sizeof(buf)), t[i].text);
+		assert_true(strlen(buf) <= 6);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -385,6 +403,7 @@ int main(void)
 		cmocka_unit_test(argv_reads_back_from_a_shell),
 		cmocka_unit_test(lost_cpu_time_is_not_the_clocks_cost),
 		cmocka_unit_test(values_read_well),
+		cmocka_unit_test(ratios_fit_their_column),
 	};
 
 	return cmocka_run_group_tests_name("core", tests, NULL, NULL);
