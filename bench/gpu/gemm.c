@@ -310,6 +310,9 @@ static int add_type(struct cvb_run *run, enum cvb_gpu_type type, struct cvb_err 
 	const struct gemm_conf *conf = run->conf;
 	struct gemm_state *s = run->state;
 	const char *name = cvb_gpu_type_text(type);
+	bool launch = cvb_gpu_caps(run->gpu)->flags & CVB_GPU_CAP_LAUNCH;
+	char what[32], parameter[32];
+	struct cvb_err why = {0};
 
 	if (!wanted(conf, type))
 		return 0;
@@ -317,14 +320,17 @@ static int add_type(struct cvb_run *run, enum cvb_gpu_type type, struct cvb_err 
 		s->side[type].type = type;
 		return side_setup(run, &s->side[type], err);
 	}
-	if (conf->type >= TYPE_FIRST)
-		return cvb_err_set(err, -EOPNOTSUPP,
-				   "this GPU has no %s products, or their rate is "
-				   "not known",
-				   name);
-	cvb_run_leave_out(run, json_pack("{s:s}", "type", name),
-			  "this GPU has no %s products, or their rate is not known", name);
-	return 0;
+	snprintf(what, sizeof(what), "%s products", name);
+	snprintf(parameter, sizeof(parameter), "gemm_%s", name);
+	int r = cvb_probe_lacks(run, what, launch ? parameter : "launch", &why);
+
+	if (conf->type < TYPE_FIRST) {
+		cvb_run_leave_out(run, json_pack("{s:s}", "type", name), "%s", why.frame[0].msg);
+		return 0;
+	}
+	if (err)
+		*err = why;
+	return r;
 }
 
 static int gemm_setup(struct cvb_run *run, struct cvb_err *err)

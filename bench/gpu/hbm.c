@@ -4,6 +4,15 @@
  *
  * A batch submits its kernels one after the other, then one sync.  Every word read and every word
  * written counts.
+ *
+ * Three vectors take turns: each operation works on what the ones before it left, so that what one
+ * of them did wrong is there at the end.  A triad is x(n) = x(n-2) + s x(n-1), where all vectors
+ * have the same numbers but for their sign, and s is 2 or -2 such that x(n) = -x(n-2): exact
+ * whatever the numbers are.  An error of one vector never leaves both of the last two: if neither
+ * x(n) nor x(n-1) had one, x(n-2) would have none either.
+ *
+ * On a virtual clock, where an operation is kept as a formula, the same vector is written again and
+ * again: chains of formulas cost host time and memory.
  */
 #include "core/opt.h"
 #include "core/util.h"
@@ -24,11 +33,9 @@ enum op {
 };
 
 enum {
-	SEED_B = 3,
-	SEED_C = 4,
+	SEED = 3,
+	VECTORS = 3,
 };
-
-#define SCALAR 3.0
 
 struct hbm_conf {
 	uint64_t size_bytes;
@@ -56,7 +63,7 @@ static const struct cvb_opt hbm_opts[] = {
 	 OPT(op),
 	 .def = "all",
 	 .choices = op_words,
-	 .help = "a = b by a kernel, a = b + 3 c, sum of b, or a = b by the copy engine"},
+	 .help = "a = b by a kernel, a = b + s c, sum of b, or a = b by the copy engine"},
 	CVB_OPT_END,
 };
 
@@ -69,35 +76,49 @@ static const struct cvb_metric hbm_metrics[] = {
 
 struct hbm_state {
 	struct cvb_gpu_stream *stream;
-	struct cvb_gpu_buf *a, *b, *c, *sum, *host;
-	uint64_t want[OPS]; /* sum of the words of the result */
-	int unchecked;	    /* operation whose result no check has seen; OPS: none */
+	struct cvb_gpu_buf *x[VECTORS], *sum, *host;
+	bool minus[VECTORS]; /* sign of a vector's numbers */
+	unsigned next;	     /* vector to be written; the one before it was the last */
+	bool chain;	     /* they take turns */
+	uint64_t want[2];    /* sum of the words of a vector, by its sign */
+	int unchecked;	     /* operation whose result no check has seen; OPS: none */
 	bool done[OPS];
 	struct cvb_dev_bad bad;
 };
 
+static unsigned before(unsigned vector, unsigned n)
+{
+	return (vector + VECTORS - n) % VECTORS;
+}
+
 static int submit(struct hbm_state *s, enum op op, struct cvb_err *err)
 {
-	size_t bytes = cvb_gpu_buf_bytes(s->a);
-	struct cvb_gpu_launch l = {.a = s->a, .b = s->b, .c = s->c, .bytes = bytes};
+	unsigned to = s->next, last = before(to, 1), other = before(to, 2);
+	size_t bytes = cvb_gpu_buf_bytes(s->x[to]);
+	struct cvb_gpu_launch l = {
+		.kernel = CVB_GPU_KERNEL_COPY, .a = s->x[to], .b = s->x[last], .bytes = bytes};
+	int r;
 
-	switch (op) {
-	case OP_COPY:
-		l.kernel = CVB_GPU_KERNEL_COPY;
-		break;
-	case OP_TRIAD:
-		l.kernel = CVB_GPU_KERNEL_TRIAD;
-		l.scalar = SCALAR;
-		break;
-	case OP_READ:
-		l = (struct cvb_gpu_launch){
-			.kernel = CVB_GPU_KERNEL_READ, .a = s->b, .b = s->sum, .bytes = bytes};
-		break;
-	case OP_D2D:
-	case OPS:
-		return cvb_gpu_copy_async(s->stream, s->a, 0, s->b, 0, bytes, err);
+	if (op == OP_READ) {
+		l = (struct cvb_gpu_launch){.kernel = CVB_GPU_KERNEL_READ,
+					    .a = s->x[last],
+					    .b = s->sum,
+					    .bytes = bytes};
+		return cvb_gpu_launch_async(s->stream, &l, err);
 	}
-	return cvb_gpu_launch_async(s->stream, &l, err);
+	if (op == OP_TRIAD) {
+		l.kernel = CVB_GPU_KERNEL_TRIAD;
+		l.b = s->x[other];
+		l.c = s->x[last];
+		l.scalar = s->minus[last] == s->minus[other] ? -2 : 2;
+	}
+	r = op == OP_D2D ? cvb_gpu_copy_async(s->stream, l.a, 0, l.b, 0, bytes, err)
+			 : cvb_gpu_launch_async(s->stream, &l, err);
+	if (r < 0)
+		return r;
+	s->minus[to] = op == OP_TRIAD ? !s->minus[other] : s->minus[last];
+	s->next = s->chain ? (to + 1) % VECTORS : to;
+	return 0;
 }
 
 static int wait_for(struct hbm_state *s, int r, struct cvb_err *err)
@@ -107,22 +128,24 @@ static int wait_for(struct hbm_state *s, int r, struct cvb_err *err)
 	return r < 0 ? r : synced;
 }
 
-/* What no operation leaves behind. */
+/* What no operation leaves behind, where the next one writes. */
 static int poison(struct hbm_state *s, struct cvb_err *err)
 {
-	int r = cvb_gpu_memset_async(s->stream, s->a, 0, 0xff, cvb_gpu_buf_bytes(s->a), err);
+	struct cvb_gpu_buf *next = s->x[s->next];
+	int r = cvb_gpu_memset_async(s->stream, next, 0, 0xff, cvb_gpu_buf_bytes(next), err);
 
 	if (r == 0)
 		r = cvb_gpu_memset_async(s->stream, s->sum, 0, 0xff, sizeof(uint64_t), err);
 	return wait_for(s, r, err);
 }
 
-static int check(struct hbm_state *s, enum op op, struct cvb_err *err)
+/* The sum that an operation left, or else that of a vector. */
+static int check_sum(struct hbm_state *s, enum op op, unsigned vector, struct cvb_err *err)
 {
 	const struct cvb_gpu_launch sum = {.kernel = CVB_GPU_KERNEL_READ,
-					   .a = s->a,
+					   .a = s->x[vector],
 					   .b = s->sum,
-					   .bytes = cvb_gpu_buf_bytes(s->a)};
+					   .bytes = cvb_gpu_buf_bytes(s->x[vector])};
 	uint64_t got;
 	int r = op == OP_READ ? 0 : cvb_gpu_launch_async(s->stream, &sum, err);
 
@@ -132,32 +155,41 @@ static int check(struct hbm_state *s, enum op op, struct cvb_err *err)
 	if (r < 0)
 		return r;
 	memcpy(&got, cvb_gpu_buf_host(s->host), sizeof(got));
-	if (got != s->want[op])
+	if (got != s->want[s->minus[vector]])
 		return cvb_err_set(err, -EBADMSG, "gpu.hbm %s: the words' sum came out different",
 				   op_words[op]);
+	return 0;
+}
+
+static int check(struct hbm_state *s, enum op op, struct cvb_err *err)
+{
+	/* the last one, and the one before it, which is not read but by a triad */
+	unsigned last = s->chain || op == OP_READ ? before(s->next, 1) : s->next;
+	int r = check_sum(s, op, last, err);
+
+	if (r == 0 && op == OP_TRIAD && s->chain)
+		r = check_sum(s, op, before(last, 1), err);
+	if (r < 0)
+		return r;
 	s->done[op] = true;
 	s->unchecked = OPS;
 	return poison(s, err);
 }
 
-/* The sums that the operations should leave, in the order of their rounding. */
+/* The sums of the words of a vector. */
 static void expect(struct hbm_state *s)
 {
-	size_t words = cvb_gpu_buf_bytes(s->a) / sizeof(uint64_t);
-	uint64_t plain = 0, triad = 0, word;
+	size_t words = cvb_gpu_buf_bytes(s->x[0]) / sizeof(uint64_t);
 
 	for (size_t i = 0; i < words; i++) {
-		double b = cvb_matrix_value(CVB_GPU_FP64, SEED_B, i);
-		double product = SCALAR * cvb_matrix_value(CVB_GPU_FP64, SEED_C, i);
-		double a = b + product;
+		double plus = cvb_matrix_value(CVB_GPU_FP64, SEED, i), minus = -plus;
+		uint64_t word;
 
-		memcpy(&word, &b, sizeof(word));
-		plain += word;
-		memcpy(&word, &a, sizeof(word));
-		triad += word;
+		memcpy(&word, &plus, sizeof(word));
+		s->want[false] += word;
+		memcpy(&word, &minus, sizeof(word));
+		s->want[true] += word;
 	}
-	for (int op = 0; op < OPS; op++)
-		s->want[op] = op == OP_TRIAD ? triad : plain;
 }
 
 static int try_op(struct cvb_run *run, uint64_t user, struct cvb_err *err)
@@ -171,21 +203,18 @@ static int try_op(struct cvb_run *run, uint64_t user, struct cvb_err *err)
 static int make_vectors(struct cvb_run *run, size_t bytes, struct cvb_err *err)
 {
 	struct hbm_state *s = run->state;
-	struct cvb_gpu_buf **vector[] = {&s->a, &s->b, &s->c};
 	int r = cvb_gpu_stream_new(run->gpu, &s->stream, err);
 
-	for (size_t i = 0; r == 0 && i < CVB_ARRAY_LEN(vector); i++)
-		r = cvb_gpu_alloc(run->gpu, CVB_GPU_DEVICE, bytes, vector[i], err);
+	for (size_t i = 0; r == 0 && i < VECTORS; i++)
+		r = cvb_gpu_alloc(run->gpu, CVB_GPU_DEVICE, bytes, &s->x[i], err);
 	if (r == 0)
 		r = cvb_gpu_alloc(run->gpu, CVB_GPU_DEVICE, sizeof(uint64_t), &s->sum, err);
 	if (r == 0)
 		r = cvb_gpu_alloc(run->gpu, cvb_matrix_host(run->gpu), sizeof(uint64_t), &s->host,
 				  err);
-	if (r == 0)
-		r = cvb_matrix_fill(run->gpu, s->stream, s->b, CVB_GPU_FP64, bytes / 8, SEED_B,
-				    &s->bad, err);
-	if (r == 0)
-		r = cvb_matrix_fill(run->gpu, s->stream, s->c, CVB_GPU_FP64, bytes / 8, SEED_C,
+	s->next = VECTORS - 1;
+	for (size_t i = 0; r == 0 && i < s->next; i++)
+		r = cvb_matrix_fill(run->gpu, s->stream, s->x[i], CVB_GPU_FP64, bytes / 8, SEED,
 				    &s->bad, err);
 	return r < 0 ? r : poison(s, err);
 }
@@ -200,6 +229,7 @@ static int hbm_setup(struct cvb_run *run, struct cvb_err *err)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	run->state = s;
 	s->unchecked = OPS;
+	s->chain = !cvb_gpu_is_deterministic(run->gpu);
 	int r = make_vectors(run, bytes, err);
 
 	if (r < 0)
@@ -269,9 +299,8 @@ static void hbm_done(struct cvb_run *run)
 	if (!s)
 		return;
 	cvb_gpu_stream_free(s->stream);
-	cvb_gpu_free(s->a);
-	cvb_gpu_free(s->b);
-	cvb_gpu_free(s->c);
+	for (size_t i = 0; i < VECTORS; i++)
+		cvb_gpu_free(s->x[i]);
 	cvb_gpu_free(s->sum);
 	cvb_gpu_free(s->host);
 	free(s);

@@ -191,7 +191,9 @@ static int managed_setup(struct cvb_run *run, struct cvb_err *err)
 	if (r == 0)
 		r = cvb_gpu_alloc(run->gpu, cvb_matrix_host(run->gpu), sizeof(uint64_t), &s->host,
 				  err);
-	return r < 0 ? r : add_cases(run, err);
+	if (r == 0)
+		r = add_cases(run, err);
+	return r < 0 ? r : cvb_probe_any(run, err);
 }
 
 /* Not timed: check what the batch before left, then put the buffer where it begins. */

@@ -208,8 +208,7 @@ static int overlap_setup(struct cvb_run *run, struct cvb_err *err)
 	if (conf->pieces > conf->size_bytes)
 		return cvb_err_set(err, -EINVAL, "more pieces than bytes");
 	if (!(cvb_gpu_caps(run->gpu)->flags & CVB_GPU_CAP_LAUNCH))
-		return cvb_err_set(err, -EOPNOTSUPP,
-				   "this GPU's launch costs are not known, or it has no kernels");
+		return cvb_probe_lacks(run, "kernels", "launch", err);
 	s->windows = cvb_dev_windows(run->gpu, (size_t)conf->size_bytes);
 	int r = make_buffers(run, err);
 

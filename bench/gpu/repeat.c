@@ -76,29 +76,33 @@ static const struct cvb_metric repeat_metrics[] = {
 
 struct repeat_state {
 	struct cvb_dev dev;
-	struct cvb_gpu_buf *host, *device, *word, *scratch;
+	struct cvb_gpu_buf *host, *device, *word, *one, *scratch;
 	struct cvb_gpu_gemm gemm;
 	uint64_t ns[MAX_TIMES]; /* of the batch */
-	uint64_t fills;		/* launches so far: seed of the last */
-	int unchecked;		/* operation; OPS: none */
+	uint64_t launches;	/* so far: what the word is, as a double */
+	uint64_t windows;	/* that the copy has in its buffers, see device.h */
+	uint64_t copied;	/* windows that it used since the last check */
+	bool trial;
+	int unchecked; /* operation; OPS: none */
 	bool done[OPS];
 	struct cvb_dev_bad bad;
 };
 
-static int submit(struct repeat_state *s, enum op op, struct cvb_err *err)
+/* Operation number i of a batch.  What a wrong launch left is in the word ever after. */
+static int submit(struct repeat_state *s, enum op op, uint64_t i, struct cvb_err *err)
 {
-	const struct cvb_gpu_launch fill = {.kernel = CVB_GPU_KERNEL_FILL,
-					    .a = s->word,
-					    .bytes = sizeof(uint64_t),
-					    .seed = s->fills + 1};
+	const struct cvb_gpu_launch add = {
+		.kernel = CVB_GPU_KERNEL_ADD, .a = s->word, .b = s->one, .bytes = sizeof(double)};
+	size_t bytes = cvb_gpu_buf_bytes(s->host) / s->windows;
+	size_t at = (size_t)(i % s->windows) * bytes;
 
 	switch (op) {
 	case OP_LAUNCH:
-		s->fills++;
-		return cvb_gpu_launch_async(s->dev.stream, &fill, err);
+		s->launches++;
+		return cvb_gpu_launch_async(s->dev.stream, &add, err);
 	case OP_COPY:
-		return cvb_gpu_copy_async(s->dev.stream, s->device, 0, s->host, 0,
-					  cvb_gpu_buf_bytes(s->host), err);
+		s->copied = cvb_max(s->copied, i % s->windows + 1);
+		return cvb_gpu_copy_async(s->dev.stream, s->device, at, s->host, at, bytes, err);
 	case OP_GEMM:
 	case OPS:
 		break;
@@ -106,9 +110,9 @@ static int submit(struct repeat_state *s, enum op op, struct cvb_err *err)
 	return cvb_gpu_gemm_async(s->dev.stream, &s->gemm, err);
 }
 
-static int do_op(struct repeat_state *s, enum op op, struct cvb_err *err)
+static int do_op(struct repeat_state *s, enum op op, uint64_t i, struct cvb_err *err)
 {
-	int r = submit(s, op, err);
+	int r = submit(s, op, i, err);
 	int synced = cvb_gpu_sync(s->dev.stream, r < 0 ? NULL : err);
 
 	s->unchecked = (int)op;
@@ -117,16 +121,24 @@ static int do_op(struct repeat_state *s, enum op op, struct cvb_err *err)
 
 static int check_launch(struct repeat_state *s, struct cvb_err *err)
 {
-	uint64_t got;
+	double got, want = (double)s->launches; /* exact below 2^53 */
 	int r = cvb_dev_copy(&s->dev, s->scratch, 0, s->word, 0, sizeof(got), err);
 
 	if (r < 0)
 		return r;
 	memcpy(&got, cvb_gpu_buf_host(s->scratch), sizeof(got));
-	if (got != cvb_gpu_pattern(s->fills, 0))
+	if (!(got >= want && got <= want))
 		return cvb_err_set(err, -EBADMSG,
 				   "gpu.repeat launch: the word is not the kernel's");
 	return 0;
+}
+
+static int check_copies(struct repeat_state *s, struct cvb_err *err)
+{
+	size_t bytes = cvb_gpu_buf_bytes(s->host) / s->windows * (size_t)s->copied;
+
+	s->copied = 0;
+	return cvb_dev_after(&s->dev, s->device, bytes, s->trial, "gpu.repeat copy", err);
 }
 
 static int check(struct repeat_state *s, struct cvb_err *err)
@@ -139,8 +151,7 @@ static int check(struct repeat_state *s, struct cvb_err *err)
 	if (op == OP_LAUNCH)
 		r = check_launch(s, err);
 	else if (op == OP_COPY)
-		r = cvb_dev_check_clear(&s->dev, s->device, cvb_gpu_buf_bytes(s->device),
-					"gpu.repeat copy", err);
+		r = check_copies(s, err);
 	else
 		r = cvb_matrix_check(s->dev.stream, s->scratch, &s->gemm, SEED_A, SEED_B,
 				     "gpu.repeat", err);
@@ -153,7 +164,7 @@ static int check(struct repeat_state *s, struct cvb_err *err)
 static int try_op(struct cvb_run *run, uint64_t user, struct cvb_err *err)
 {
 	struct repeat_state *s = run->state;
-	int r = do_op(s, (enum op)user, err);
+	int r = do_op(s, (enum op)user, 0, err);
 
 	return r < 0 ? r : check(s, err);
 }
@@ -183,22 +194,42 @@ static int make_matrices(struct cvb_run *run, size_t n, struct cvb_err *err)
 	return r < 0 ? r : cvb_matrix_poison(s->dev.stream, g->c, g->type, n * n, err);
 }
 
+/* The word that is counted up, and what is added to it. */
+static int make_words(struct repeat_state *s, struct cvb_err *err)
+{
+	static const double value[] = {0, 1};
+	struct cvb_gpu_buf **word[] = {&s->word, &s->one};
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < CVB_ARRAY_LEN(word); i++) {
+		r = cvb_dev_alloc(&s->dev, CVB_GPU_DEVICE, sizeof(value[i]), word[i], err);
+		memcpy(cvb_gpu_buf_host(s->scratch), &value[i], sizeof(value[i]));
+		if (r == 0)
+			r = cvb_dev_copy(&s->dev, *word[i], 0, s->scratch, 0, sizeof(value[i]),
+					 err);
+	}
+	return r;
+}
+
 static int make_all(struct cvb_run *run, struct cvb_err *err)
 {
 	const struct repeat_conf *conf = run->conf;
 	struct repeat_state *s = run->state;
 	size_t bytes = conf->copy_bytes;
-	int r = cvb_dev_init(&s->dev, run->gpu, NULL, bytes, bytes, /* seed= */ 13, err);
+	int r;
 
+	s->windows = cvb_min(cvb_dev_windows(run->gpu, bytes), (uint64_t)MAX_TIMES);
+	bytes *= (size_t)s->windows;
+	r = cvb_dev_init(&s->dev, run->gpu, NULL, bytes, conf->copy_bytes, /* seed= */ 13, err);
 	if (r == 0)
 		r = cvb_dev_alloc(&s->dev, CVB_GPU_HOST_PINNED, bytes, &s->host, err);
 	if (r == 0)
 		r = cvb_dev_alloc(&s->dev, CVB_GPU_DEVICE, bytes, &s->device, err);
 	if (r == 0)
-		r = cvb_dev_alloc(&s->dev, CVB_GPU_DEVICE, sizeof(uint64_t), &s->word, err);
-	if (r == 0)
 		r = cvb_dev_alloc(&s->dev, cvb_matrix_host(run->gpu), CVB_MATRIX_SAMPLES * 8,
 				  &s->scratch, err);
+	if (r == 0)
+		r = make_words(s, err);
 	if (r == 0)
 		r = cvb_dev_clear(&s->dev, s->host, bytes, err);
 	if (r == 0)
@@ -244,7 +275,10 @@ static int repeat_setup(struct cvb_run *run, struct cvb_err *err)
 			.metrics = 1U << METRIC_TIME | 1U << METRIC_SPREAD | 1U << METRIC_WORST,
 			.params = json_pack("{s:s}", "op", op_words[op]),
 			.ops = 1,
-			.max_iters = MAX_TIMES,
+			/* on a virtual clock copies take turns in the one window */
+			.max_iters = op == OP_COPY && !cvb_gpu_is_deterministic(run->gpu)
+					     ? s->windows
+					     : MAX_TIMES,
 			.user = (uint64_t)op,
 		};
 
@@ -263,6 +297,7 @@ static int repeat_prepare(struct cvb_worker *worker, const struct cvb_case *c, u
 	(void)iters;
 	if (s->unchecked != OPS && s->bad.r == 0)
 		cvb_dev_keep(&s->bad, check(s, &err), &err);
+	s->trial = worker->run->trial;
 	return 0;
 }
 
@@ -274,7 +309,7 @@ static int repeat_step(struct cvb_worker *worker, const struct cvb_case *c, uint
 	int r = 0;
 
 	for (uint64_t i = 0; r == 0 && i < iters; i++) {
-		r = do_op(s, (enum op)c->user, &err);
+		r = do_op(s, (enum op)c->user, i, &err);
 		now = cvb_dev_now_ns(worker->run->gpu);
 		s->ns[i % MAX_TIMES] = now - last;
 		last = now;
@@ -328,6 +363,7 @@ static void repeat_done(struct cvb_run *run)
 	cvb_gpu_free(s->host);
 	cvb_gpu_free(s->device);
 	cvb_gpu_free(s->word);
+	cvb_gpu_free(s->one);
 	cvb_gpu_free(s->scratch);
 	cvb_gpu_free(s->gemm.a);
 	cvb_gpu_free(s->gemm.b);

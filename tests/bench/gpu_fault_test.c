@@ -94,6 +94,22 @@ static void each_is_seen(const char *name, const char *kind, const char *spec, c
 			 options, spec, kind, n);
 }
 
+/* The same of the first `count` calls only, where later ones are reads of numbers that have an
+ * error bound. */
+static void first_are_seen(const char *name, const char *kind, const char *spec,
+			   const char *options, unsigned count)
+{
+	unsigned before = calls_of_setup(name, kind, spec, options);
+
+	for (unsigned n = before + 1; n <= before + count; n++) {
+		_cleanup_free_ char *gpu = cvb_strf("fault:%s=%u/corrupt:%s", kind, n, spec);
+
+		if (run_once(name, gpu, options, /* sample= */ true) != -EBADMSG)
+			fail_msg("%s %s on %s: wrong %s number %u was not seen; the setup has %u",
+				 name, options, spec, kind, n, before);
+	}
+}
+
 #define ON  "emu:h100-tdx,cc=on"
 #define OFF "emu:h100-tdx,cc=off"
 
@@ -157,6 +173,18 @@ static void wrong_launches(void **state)
 	each_is_seen("gpu.submit", "graph", OFF, "min_launches=4 max_launches=4", ITERS);
 }
 
+/* Operations that work on what the ones before them left. */
+static void wrong_steps_of_a_chain(void **state)
+{
+	(void)state;
+	each_is_seen("gpu.hbm", "launch", OFF, "size=4KiB op=copy", ITERS);
+	each_is_seen("gpu.hbm", "launch", OFF, "size=4KiB op=triad", ITERS);
+	each_is_seen("gpu.hbm", "copy", OFF, "size=4KiB op=d2d", ITERS);
+	each_is_seen("gpu.repeat", "launch", OFF, "copy=512 n=8", ITERS);
+	/* the word is read back before */
+	first_are_seen("gpu.repeat", "copy", OFF, "copy=512 n=8", 1 + ITERS);
+}
+
 static void wrong_products(void **state)
 {
 	(void)state;
@@ -175,6 +203,7 @@ int main(void)
 		cmocka_unit_test(wrong_copies_of_many_threads),
 		cmocka_unit_test(wrong_peer_copies),
 		cmocka_unit_test(wrong_launches),
+		cmocka_unit_test(wrong_steps_of_a_chain),
 		cmocka_unit_test(wrong_products),
 	};
 

@@ -443,6 +443,30 @@ static void no_model_is_too_unknown_for_a_reason(void **state)
 	}
 }
 
+/* What a model does not know is named, with the model. */
+static void reasons_name_model_and_parameter(void **state)
+{
+	static const struct {
+		const char *name, *gpu, *options, *says;
+	} all[] = {
+		{"gpu.gemm", "emu:b300-tdx,cc=on,clock=virtual", "type=int8",
+		 "emu:b300-tdx,cc=on,clock=virtual: gemm_int8 is unknown"},
+		{"gpu.overlap", "emu:rtxpro6000-tdx,cc=on,clock=virtual", NULL,
+		 "emu:rtxpro6000-tdx,cc=on,clock=virtual: launch is unknown"},
+		{"gpu.managed", "emu:b300-tdx,cc=on,clock=virtual", NULL, "emu:b300-tdx,cc="},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < CVB_ARRAY_LEN(all); i++) {
+		struct gpu_result res = gpu_run(all[i].name, all[i].gpu, all[i].options);
+
+		assert_int_equal(res.r, -EOPNOTSUPP);
+		assert_says(&res.err, all[i].says);
+		assert_says(&res.err, " is unknown");
+		gpu_done(&res);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -471,6 +495,7 @@ int main(void)
 		cmocka_unit_test(the_virtual_clock_gives_the_same_numbers_again),
 		cmocka_unit_test(all_run_on_the_wall_clock),
 		cmocka_unit_test(no_model_is_too_unknown_for_a_reason),
+		cmocka_unit_test(reasons_name_model_and_parameter),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
