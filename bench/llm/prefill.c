@@ -250,7 +250,8 @@ static void choose_prompt(struct llm_model *m, struct cvb_run *run)
 	}
 }
 
-/* The output layer cannot be made less: is that alone too long for somebody who asked for nothing? */
+/* The output layer cannot be made less: is that alone too long for somebody who asked for nothing?
+ */
 static int check_slow(struct cvb_run *run, const struct llm_model *m, const struct llm_need *need,
 		      struct cvb_err *err)
 {

@@ -12,8 +12,8 @@
  *   cuda[:N]                                   CUDA device number N, 0 by default
  *
  * Invariants
- *   - A handle belongs to the device that made it; mixing devices is -EINVAL, but for copies between
- *     peers and for waiting for a peer's event.
+ *   - A handle belongs to the device that made it; mixing devices is -EINVAL, but for copies
+ * between peers and for waiting for a peer's event.
  *   - Work of one stream runs in the order of its submission.  Work of two streams is ordered only
  *     by events.
  *   - "async" means that a call MAY return before the work is done.  It need not: a confidential

@@ -722,7 +722,8 @@ int main(void)
 	static const struct conformance peers[] = {EACH(test_two_devices)};
 	static const struct row pairs[] = {
 		{"emu:h200-tdx,cc=off,clock=virtual", .wall = false, .cc = false},
-		{"trace:file=/dev/null:emu:h200-tdx,cc=on,clock=virtual", .wall = false, .cc = true},
+		{"trace:file=/dev/null:emu:h200-tdx,cc=on,clock=virtual", .wall = false,
+		 .cc = true},
 	};
 	int failed = run_on_all(table, CVB_ARRAY_LEN(table));
 
