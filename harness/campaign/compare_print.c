@@ -26,20 +26,6 @@ static const char *colour_of(const char *verdict, bool colour)
 	return "\033[1;33m";
 }
 
-static const char *text_of(const json_t *obj, const char *key)
-{
-	const char *s = json_string_value(json_object_get(obj, key));
-
-	return s ? s : "";
-}
-
-static double number_of(const json_t *obj, const char *key)
-{
-	const json_t *v = json_object_get(obj, key);
-
-	return json_is_number(v) ? json_number_value(v) : NAN;
-}
-
 /* Words in lines, each after `indent` blanks; the first begins with `head` instead, NULL: with
  * what was printed before. */
 static void print_text(FILE *out, const char *head, size_t indent, const char *s)
@@ -69,8 +55,8 @@ static void print_text(FILE *out, const char *head, size_t indent, const char *s
 static char *what_text(const json_t *row)
 {
 	const json_t *labels = json_object_get(row, "labels"), *v;
-	const char *arm = text_of(row, "arm"), *metric = text_of(row, "metric");
-	const char *bench = text_of(row, "bench");
+	const char *arm = cvb_json_text(row, "arm"), *metric = cvb_json_text(row, "metric");
+	const char *bench = cvb_json_text(row, "bench");
 	const char *what = *metric ? metric : bench;
 	_cleanup_free_ char *params = cvb_model_params_key(json_object_get(row, "params"));
 	bool some = params && *params;
@@ -90,17 +76,18 @@ static char *what_text(const json_t *row)
 static void print_metric(FILE *out, const json_t *m, bool colour)
 {
 	char ratio[24], lower[24], upper[24], bounds[64] = "-", base[64], current[64];
-	const char *verdict = text_of(m, "verdict");
-	_cleanup_free_ char *unit = cvb_text_plain(text_of(m, "unit"), 16);
+	const char *verdict = cvb_json_text(m, "verdict");
+	_cleanup_free_ char *unit = cvb_text_plain(cvb_json_text(m, "unit"), 16);
 	_cleanup_free_ char *what = what_text(m), *head = NULL;
 
-	cvb_ratio_cell(number_of(m, "ratio"), ratio, sizeof(ratio));
-	cvb_ratio_cell(number_of(m, "lower"), lower, sizeof(lower));
-	cvb_ratio_cell(number_of(m, "upper"), upper, sizeof(upper));
+	cvb_ratio_cell(cvb_json_number(m, "ratio"), ratio, sizeof(ratio));
+	cvb_ratio_cell(cvb_json_number(m, "lower"), lower, sizeof(lower));
+	cvb_ratio_cell(cvb_json_number(m, "upper"), upper, sizeof(upper));
 	if (json_is_number(json_object_get(m, "lower")))
 		snprintf(bounds, sizeof(bounds), "[%s, %s]", lower, upper);
-	cvb_value_text(number_of(m, "base_value"), unit ? unit : "", base, sizeof(base));
-	cvb_value_text(number_of(m, "current_value"), unit ? unit : "", current, sizeof(current));
+	cvb_value_text(cvb_json_number(m, "base_value"), unit ? unit : "", base, sizeof(base));
+	cvb_value_text(cvb_json_number(m, "current_value"), unit ? unit : "", current,
+		       sizeof(current));
 	fprintf(out, "%s%-12s%s %-6s %-16s ", colour_of(verdict, colour), verdict,
 		colour ? "\033[0m" : "", ratio, bounds);
 	head = cvb_strf("%-12s %-12s", base, current);
@@ -125,11 +112,11 @@ static void print_metrics(FILE *out, const json_t *metrics, bool colour)
 		fprintf(out, "%-12s %-6s %-16s %-12s %-12s  %s\n", "VERDICT", "RATIO",
 			"95 % BOUNDS", "BASE", "CURRENT", "METRIC");
 	json_array_foreach (metrics, i, m) {
-		const char *reason = text_of(m, "reason");
+		const char *reason = cvb_json_text(m, "reason");
 
 		print_metric(out, m, colour);
-		if (strcmp(text_of(m, "verdict"), "PASS") != 0 &&
-		    strcmp(reason, text_of(json_array_get(metrics, i + 1), "reason")) != 0)
+		if (strcmp(cvb_json_text(m, "verdict"), "PASS") != 0 &&
+		    strcmp(reason, cvb_json_text(json_array_get(metrics, i + 1), "reason")) != 0)
 			print_text(out, "", INDENT, reason);
 	}
 }
@@ -143,7 +130,7 @@ static void print_errors(FILE *out, const json_t *errors, bool colour)
 		_cleanup_free_ char *what = what_text(e);
 		_cleanup_free_ char *line =
 			cvb_strf("%s%s%s", what ? what : "", what && *what ? ": " : "",
-				 text_of(e, "reason"));
+				 cvb_json_text(e, "reason"));
 
 		fprintf(out, "%s%-12s%s ", colour ? "\033[1;31m" : "", "ERROR",
 			colour ? "\033[0m" : "");
@@ -159,9 +146,9 @@ static void print_rest(FILE *out, const json_t *doc)
 
 	json_array_foreach (differences, i, v) {
 		const json_t *b = json_object_get(v, "base"), *c = json_object_get(v, "current");
-		const char *arm = text_of(v, "arm");
+		const char *arm = cvb_json_text(v, "arm");
 		_cleanup_free_ char *line =
-			cvb_strf("%s%s%s: %s -> %s", arm, *arm ? " " : "", text_of(v, "what"),
+			cvb_strf("%s%s%s: %s -> %s", arm, *arm ? " " : "", cvb_json_text(v, "what"),
 				 json_is_string(b) ? json_string_value(b) : "(not there)",
 				 json_is_string(c) ? json_string_value(c) : "(not there)");
 
@@ -179,13 +166,13 @@ static void print_rest(FILE *out, const json_t *doc)
 static void print_summary(FILE *out, const json_t *doc, bool colour)
 {
 	const json_t *metrics = json_object_get(doc, "metrics"), *m;
-	const char *overall = text_of(doc, "overall");
+	const char *overall = cvb_json_text(doc, "overall");
 	size_t n[8] = {0}, i, errors = json_array_size(json_object_get(doc, "errors"));
 	char invalid[40] = "";
 
 	json_array_foreach (metrics, i, m)
 		for (size_t v = 0; cvb_verdict_names[v] && v < CVB_ARRAY_LEN(n); v++)
-			n[v] += !strcmp(text_of(m, "verdict"), cvb_verdict_names[v]);
+			n[v] += !strcmp(cvb_json_text(m, "verdict"), cvb_verdict_names[v]);
 	if (n[CVB_VERDICT_INVALID])
 		snprintf(invalid, sizeof(invalid), ", %zu INVALID", n[CVB_VERDICT_INVALID]);
 	fprintf(out,
@@ -193,7 +180,7 @@ static void print_summary(FILE *out, const json_t *doc, bool colour)
 		"margin %.6g\n",
 		colour_of(overall, colour), overall, colour ? "\033[0m" : "", n[CVB_VERDICT_FAIL],
 		invalid, n[CVB_VERDICT_INCONCLUSIVE], n[CVB_VERDICT_PASS], errors,
-		errors == 1 ? "" : "s", text_of(doc, "kind"), number_of(doc, "margin"));
+		errors == 1 ? "" : "s", cvb_json_text(doc, "kind"), cvb_json_number(doc, "margin"));
 	if (!strcmp(overall, CVB_COMPARE_ERROR))
 		print_text(out, NULL, 0,
 			   "ERROR: not everything could be compared, so the comparison as a whole "
@@ -207,14 +194,14 @@ static void print_summary(FILE *out, const json_t *doc, bool colour)
 void cvb_compare_print(FILE *out, const json_t *doc, bool colour)
 {
 	static const char *const sides[] = {"base", "current"};
-	_cleanup_free_ char *per = cvb_text_plain(text_of(doc, "per"), TEXT_CHARS);
+	_cleanup_free_ char *per = cvb_text_plain(cvb_json_text(doc, "per"), TEXT_CHARS);
 
 	for (int i = 0; i < 2; i++) {
 		const json_t *s = json_object_get(doc, sides[i]);
-		double n = number_of(s, "sessions");
+		double n = cvb_json_number(s, "sessions");
 
-		fprintf(out, "%-8s %s (%s, %.0f session%s)\n", sides[i], text_of(s, "path"),
-			text_of(s, "kind"), n, n > 1 ? "s" : "");
+		fprintf(out, "%-8s %s (%s, %.0f session%s)\n", sides[i], cvb_json_text(s, "path"),
+			cvb_json_text(s, "kind"), n, n > 1 ? "s" : "");
 	}
 	if (per && *per)
 		fprintf(out, "%-8s values are relative to arm %s in the same round\n", "", per);

@@ -93,15 +93,6 @@ int cvb_model_bench(const struct cvb_model *m, const char *name)
 	return -1;
 }
 
-int cvb_model_aa_arm(const struct cvb_model *m, const struct cvb_model_series *s, int arm)
-{
-	for (size_t i = 0; i < m->n_arms; i++)
-		if (m->arms[i].aa_of && !strcmp(m->arms[i].aa_of, m->arms[arm].name) &&
-		    s->points[i].n)
-			return (int)i;
-	return -1;
-}
-
 const char *cvb_model_labels(const struct cvb_model_arm *arm, char *buf, size_t buf_bytes)
 {
 	const char *word[5];

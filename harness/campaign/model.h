@@ -180,9 +180,6 @@ struct cvb_model *cvb_model_free(struct cvb_model *m); /* NULL in, NULL out */
 int cvb_model_arm(const struct cvb_model *m, const char *name);
 int cvb_model_bench(const struct cvb_model *m, const char *name);
 
-/* A+A: the index of an arm that measures `arm` again and has points in this series, or -1. */
-int cvb_model_aa_arm(const struct cvb_model *m, const struct cvb_model_series *s, int arm);
-
 /*
  * The labels no reader may miss, as "tcg, bounce" into buf: accel (tcg only), emulated, bounce,
  * tee, deterministic.  Empty text if none apply.  Returns buf.

@@ -109,13 +109,6 @@ static void print_text(FILE *out, const char *head, size_t indent, const char *s
 	}
 }
 
-static const char *text_of(const json_t *obj, const char *key)
-{
-	const char *s = json_string_value(json_object_get(obj, key));
-
-	return s ? s : "";
-}
-
 static void ratio_text(const json_t *v, char *buf, size_t buf_bytes)
 {
 	cvb_ratio_cell(json_is_number(v) ? json_number_value(v) : NAN, buf, buf_bytes);
@@ -124,10 +117,11 @@ static void ratio_text(const json_t *v, char *buf, size_t buf_bytes)
 static void print_gate(FILE *out, const json_t *g, bool colour, bool report)
 {
 	char ratio[24], lower[24], upper[24], bounds[64], margin[32];
-	const char *verdict = report ? "(report)" : text_of(g, "verdict");
+	const char *verdict = report ? "(report)" : cvb_json_text(g, "verdict");
 	const json_t *labels = json_object_get(g, "labels");
 	_cleanup_free_ char *joined = NULL, *arms = NULL, *id = NULL;
-	_cleanup_free_ char *pair = cvb_strf("%s / %s", text_of(g, "arm"), text_of(g, "base"));
+	_cleanup_free_ char *pair =
+		cvb_strf("%s / %s", cvb_json_text(g, "arm"), cvb_json_text(g, "base"));
 
 	ratio_text(json_object_get(g, "ratio"), ratio, sizeof(ratio));
 	ratio_text(json_object_get(g, "lower"), lower, sizeof(lower));
@@ -146,7 +140,7 @@ static void print_gate(FILE *out, const json_t *g, bool colour, bool report)
 	}
 	_cleanup_free_ char *shown = cvb_text_plain(joined, TEXT_CHARS);
 
-	id = cvb_text_plain(text_of(g, "id"), TEXT_CHARS);
+	id = cvb_text_plain(cvb_json_text(g, "id"), TEXT_CHARS);
 	arms = cvb_text_plain(pair, TEXT_CHARS);
 
 	const char *const cell[COLUMNS] = {verdict,
@@ -163,11 +157,11 @@ static void print_gate(FILE *out, const json_t *g, bool colour, bool report)
 	const json_t *series = json_object_get(g, "series");
 	const json_t *of_one = json_integer_value(series) > 1 ? NULL : json_object_get(g, "params");
 	_cleanup_free_ char *params = cvb_model_params_key(of_one);
-	const char *reason = text_of(g, "reason");
+	const char *reason = cvb_json_text(g, "reason");
 	bool some = params && *params;
 	_cleanup_free_ char *line =
-		cvb_strf("%s%s%s%s%s%s", text_of(g, "metric"), some ? "{" : "", some ? params : "",
-			 some ? "}" : "", *reason ? ": " : "", reason);
+		cvb_strf("%s%s%s%s%s%s", cvb_json_text(g, "metric"), some ? "{" : "",
+			 some ? params : "", some ? "}" : "", *reason ? ": " : "", reason);
 
 	print_text(out, "", 13, line);
 }
@@ -205,7 +199,7 @@ void cvb_verdict_print(FILE *out, const json_t *verdicts, bool colour)
 	const char *const head[COLUMNS] = {"VERDICT", "RATIO",	    title,   "MARGIN",
 					   "GATE",    "ARM / BASE", "LABELS"};
 	const json_t *why = json_object_get(verdicts, "why_not"), *v;
-	const char *overall = text_of(verdicts, "overall");
+	const char *overall = cvb_json_text(verdicts, "overall");
 	const char *off = colour ? "\033[0m" : "";
 	size_t i;
 

@@ -7,11 +7,13 @@
 #define CVB_CORE_UTIL_H
 
 #include <jansson.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define CVB_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
@@ -66,6 +68,29 @@ static inline void cvb_cleanup_json(json_t **j)
 #define _cleanup_close_	 __attribute__((cleanup(cvb_cleanup_close)))
 #define _cleanup_fclose_ __attribute__((cleanup(cvb_cleanup_fclose)))
 #define _cleanup_json_	 __attribute__((cleanup(cvb_cleanup_json)))
+
+/* A key's text, "" where it has none; borrowed. */
+static inline const char *cvb_json_text(const json_t *obj, const char *key)
+{
+	const char *s = json_string_value(json_object_get(obj, key));
+
+	return s ? s : "";
+}
+
+/* A key's number, NAN where it has none. */
+static inline double cvb_json_number(const json_t *obj, const char *key)
+{
+	const json_t *v = json_object_get(obj, key);
+
+	return json_is_number(v) ? json_number_value(v) : NAN;
+}
+
+static inline bool cvb_ends_with(const char *s, const char *end)
+{
+	size_t n = strlen(s), k = strlen(end);
+
+	return n >= k && !strcmp(s + n - k, end);
+}
 
 /* printf into fresh memory; NULL when memory is out.  Caller frees. */
 char *cvb_strf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

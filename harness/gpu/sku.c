@@ -110,11 +110,6 @@ const char *cvb_sku_param_name(enum cvb_sku_param p)
 	return rows[p].name;
 }
 
-const char *cvb_sku_grade_text(enum cvb_sku_grade grade)
-{
-	return grades[grade];
-}
-
 /* ---- one file ---- */
 
 #define HEADER CVB_SKU_PARAMS /* the section [sku] */

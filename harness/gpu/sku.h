@@ -119,7 +119,4 @@ json_t *cvb_sku_to_json(const struct cvb_sku *sku);
 /* The names of the models that are there, sorted and ending with NULL; static. */
 const char *const *cvb_sku_names(void);
 
-/* "measured", "second-hand", …; "unknown" */
-const char *cvb_sku_grade_text(enum cvb_sku_grade grade);
-
 #endif

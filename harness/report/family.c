@@ -282,13 +282,6 @@ bool cvb_family_ratio(const struct cvb_model_series *s, int base, int arm, struc
 	return cvb_verdict_ratio(s, base, arm, CVB_GATE_ALPHA, ret);
 }
 
-static bool ends_with(const char *s, const char *end)
-{
-	size_t n = strlen(s), k = strlen(end);
-
-	return n >= k && !strcmp(s + n - k, end);
-}
-
 char *cvb_params_label(const json_t *params, const char *skip)
 {
 	char *text = NULL;
@@ -307,7 +300,7 @@ char *cvb_params_label(const json_t *params, const char *skip)
 		if (json_is_string(v))
 			fprintf(f, "%s%s", sep, json_string_value(v));
 		else if (json_is_integer(v) && json_integer_value(v) >= 0 &&
-			 ends_with(name, "_bytes"))
+			 cvb_ends_with(name, "_bytes"))
 			fprintf(f, "%s%s", sep,
 				cvb_bytes_text((uint64_t)json_integer_value(v), size,
 					       sizeof(size)));

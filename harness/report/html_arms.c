@@ -68,13 +68,6 @@ static void env_done(struct env_table *t)
 	free(t->rows);
 }
 
-static bool ends_with(const char *s, const char *end)
-{
-	size_t n = strlen(s), k = strlen(end);
-
-	return n >= k && !strcmp(s + n - k, end);
-}
-
 static char *scalar_text(const char *name, const json_t *v)
 {
 	char size[40];
@@ -133,7 +126,7 @@ static void flatten(struct env_table *t, size_t arm, const char *prefix, const j
 		else if (json_is_array(v))
 			env_set(t, name, arm, list_text(name, v));
 		else if (!json_is_null(v) &&
-			 !ends_with(name, "mhz_now")) /* differs at each look, says nothing */
+			 !cvb_ends_with(name, "mhz_now")) /* differs at each look, says nothing */
 			env_set(t, name, arm, scalar_text(name, v));
 	}
 }

@@ -9,20 +9,6 @@
 #include <math.h>
 #include <string.h>
 
-static const char *text_of(const json_t *obj, const char *key)
-{
-	const char *s = json_string_value(json_object_get(obj, key));
-
-	return s ? s : "";
-}
-
-static double number_of(const json_t *obj, const char *key)
-{
-	const json_t *v = json_object_get(obj, key);
-
-	return json_is_number(v) ? json_number_value(v) : NAN;
-}
-
 /* The verdict's word, only if it is one of ours: it becomes a class name. */
 static const char *known_verdict(const char *s)
 {
@@ -52,19 +38,20 @@ static void bounds_cell(struct cvb_page *p, const json_t *g)
 	char lower[32], upper[32];
 
 	cvb_page_raw(p, "<td class=n>");
-	if (isnan(number_of(g, "lower")))
+	if (isnan(cvb_json_number(g, "lower")))
 		cvb_page_raw(p, "no interval");
 	else
 		cvb_page_textf(p, "%s to %s",
-			       cvb_ratio_text(number_of(g, "lower"), lower, sizeof(lower)),
-			       cvb_ratio_text(number_of(g, "upper"), upper, sizeof(upper)));
+			       cvb_ratio_text(cvb_json_number(g, "lower"), lower, sizeof(lower)),
+			       cvb_ratio_text(cvb_json_number(g, "upper"), upper, sizeof(upper)));
 	cvb_page_raw(p, "</td>");
 }
 
 static void sessions_cell(struct cvb_page *p, const json_t *g)
 {
 	cvb_page_raw(p, "<td class=n>");
-	cvb_page_textf(p, "%.0f / %.0f", number_of(g, "sessions"), number_of(g, "rounds"));
+	cvb_page_textf(p, "%.0f / %.0f", cvb_json_number(g, "sessions"),
+		       cvb_json_number(g, "rounds"));
 	cvb_page_raw(p, "</td>");
 }
 
@@ -73,7 +60,7 @@ static void metric_cell(struct cvb_page *p, const json_t *g)
 	_cleanup_free_ char *params = cvb_params_label(json_object_get(g, "params"), NULL);
 
 	cvb_page_raw(p, "<td>");
-	cvb_page_text(p, text_of(g, "metric"));
+	cvb_page_text(p, cvb_json_text(g, "metric"));
 	if (params && *params) {
 		cvb_page_raw(p, " <span class=dim>");
 		cvb_page_text(p, params);
@@ -84,25 +71,26 @@ static void metric_cell(struct cvb_page *p, const json_t *g)
 
 static void gate_row(struct cvb_page *p, const json_t *g, bool report)
 {
-	const char *verdict = report ? "" : known_verdict(text_of(g, "verdict"));
-	const char *reason = text_of(g, "reason");
+	const char *verdict = report ? "" : known_verdict(cvb_json_text(g, "verdict"));
+	const char *reason = cvb_json_text(g, "reason");
 	char buf[32];
 
 	fprintf(p->f, "<tr%s>", *reason ? " class=has-why" : "");
 	if (!report)
 		fprintf(p->f, "<td class=\"verdict %s\">%s</td>", verdict, verdict);
-	cvb_page_element(p, "td class=id", text_of(g, "id"));
+	cvb_page_element(p, "td class=id", cvb_json_text(g, "id"));
 	metric_cell(p, g);
 	cvb_page_raw(p, "<td>");
-	arm_cell(p, text_of(g, "arm"));
+	arm_cell(p, cvb_json_text(g, "arm"));
 	cvb_page_raw(p, "</td><td>");
-	arm_cell(p, text_of(g, "base"));
+	arm_cell(p, cvb_json_text(g, "base"));
 	cvb_page_raw(p, "</td>");
-	cvb_page_element(p, "td class=n", cvb_ratio_text(number_of(g, "ratio"), buf, sizeof(buf)));
+	cvb_page_element(p, "td class=n",
+			 cvb_ratio_text(cvb_json_number(g, "ratio"), buf, sizeof(buf)));
 	bounds_cell(p, g);
 	if (!report)
 		cvb_page_element(p, "td class=n",
-				 cvb_ratio_text(number_of(g, "margin"), buf, sizeof(buf)));
+				 cvb_ratio_text(cvb_json_number(g, "margin"), buf, sizeof(buf)));
 	sessions_cell(p, g);
 	cvb_page_raw(p, "</tr>\n");
 	if (*reason) {
@@ -154,8 +142,8 @@ static unsigned gate_data(FILE *f, const json_t *gates, double *low, double *hig
 	*high = 1.05;
 	for (size_t i = 0; i < json_array_size(gates); i++) {
 		const json_t *g = json_array_get(gates, i);
-		double ratio = number_of(g, "ratio"), margin = number_of(g, "margin");
-		double lower = number_of(g, "lower"), upper = number_of(g, "upper");
+		double ratio = cvb_json_number(g, "ratio"), margin = cvb_json_number(g, "margin");
+		double lower = cvb_json_number(g, "lower"), upper = cvb_json_number(g, "upper");
 
 		if (!(ratio > 0))
 			continue;
@@ -164,9 +152,9 @@ static unsigned gate_data(FILE *f, const json_t *gates, double *low, double *hig
 		upper = isnan(upper) ? ratio : fmin(upper, ratio * 30);
 		*low = fmin(*low, fmin(lower, margin));
 		*high = fmax(*high, fmax(upper, margin));
-		cvb_text_gnuplot(f, text_of(g, "id"), 40);
+		cvb_text_gnuplot(f, cvb_json_text(g, "id"), 40);
 		fprintf(f, " %u %.10g %.10g %.10g %.10g %u\n", rows++, ratio, lower, upper, margin,
-			verdict_colour(text_of(g, "verdict")));
+			verdict_colour(cvb_json_text(g, "verdict")));
 	}
 	*low *= 0.93;
 	*high *= 1.07;
@@ -220,25 +208,25 @@ static void aa_row(struct cvb_page *p, const json_t *row)
 	cvb_page_raw(p, "<tr>");
 	metric_cell(p, row);
 	cvb_page_raw(p, "<td>");
-	arm_cell(p, text_of(row, "arm"));
+	arm_cell(p, cvb_json_text(row, "arm"));
 	cvb_page_raw(p, "</td><td>");
-	arm_cell(p, text_of(row, "base"));
+	arm_cell(p, cvb_json_text(row, "base"));
 	cvb_page_raw(p, "</td>");
 	cvb_page_element(p, "td class=n",
-			 cvb_ratio_text(number_of(row, "ratio"), buf, sizeof(buf)));
+			 cvb_ratio_text(cvb_json_number(row, "ratio"), buf, sizeof(buf)));
 	bounds_cell(p, row);
 	sessions_cell(p, row);
 	if (json_is_true(json_object_get(row, "excludes_one")))
 		cvb_page_raw(p, "<td class=bad>excludes 1");
-	else if (isnan(number_of(row, "lower")))
+	else if (isnan(cvb_json_number(row, "lower")))
 		cvb_page_raw(p, "<td class=dim>one session: no interval");
-	else if (number_of(row, "upper") > AA_TELLING_SPAN * number_of(row, "lower"))
+	else if (cvb_json_number(row, "upper") > AA_TELLING_SPAN * cvb_json_number(row, "lower"))
 		cvb_page_raw(p, "<td class=dim>too wide to tell");
 	else
 		cvb_page_raw(p, "<td>agrees");
-	if (number_of(row, "series") > 1)
-		cvb_page_textf(p, " (%.0f series, %.0f exclude 1)", number_of(row, "series"),
-			       number_of(row, "series_excluding_one"));
+	if (cvb_json_number(row, "series") > 1)
+		cvb_page_textf(p, " (%.0f series, %.0f exclude 1)", cvb_json_number(row, "series"),
+			       cvb_json_number(row, "series_excluding_one"));
 	cvb_page_raw(p, "</td></tr>\n");
 }
 
@@ -295,7 +283,7 @@ static void aa_table(struct cvb_page *p, const json_t *aa)
 
 static void overall(struct cvb_page *p)
 {
-	const char *verdict = known_verdict(text_of(p->verdicts, "overall"));
+	const char *verdict = known_verdict(cvb_json_text(p->verdicts, "overall"));
 	const json_t *why = json_object_get(p->verdicts, "why_not"), *v;
 	bool certifiable = json_is_true(json_object_get(p->verdicts, "certifiable"));
 	size_t i;

@@ -68,8 +68,6 @@ static void whole_journal(void **state)
 	assert_int_equal(m->benches[0].sessions_done, 6);
 	assert_int_equal(m->arms[2].n_boots, 6);
 	assert_int_equal(m->arms[2].sessions, 6);
-	assert_int_equal(cvb_model_aa_arm(m, m->series[0], 0), 1);
-	assert_int_equal(cvb_model_aa_arm(m, m->series[0], 2), -1);
 	assert_string_equal(cvb_model_arm_title(&m->arms[2], buf, sizeof(buf)), "vm (tcg)");
 	assert_string_equal(cvb_model_arm_title(&m->arms[0], buf, sizeof(buf)), "native");
 	cvb_model_free(m);
