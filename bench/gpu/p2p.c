@@ -44,7 +44,7 @@ struct p2p_conf {
 	uint64_t min_bytes, max_bytes, step;
 };
 
-static const char *const dirs[] = {"out", "in"};
+static const char *const dirs[] = {"out", "in", NULL}; /* KIND_REDUCE has none */
 
 #define OPT(field) .offset = offsetof(struct p2p_conf, field)
 
