@@ -32,6 +32,8 @@ enum {
 	PATTERN_BYTES = 4096,
 };
 
+#define EMULATED_BYTES (4 * CVB_GIB)
+
 struct lifecycle_conf {
 	uint64_t size_bytes, contexts, things;
 };
@@ -271,11 +273,29 @@ static int add_kind(struct cvb_run *run, enum kind k, struct cvb_err *err)
 	return r;
 }
 
+/* What the wall clock's emulator makes it also fills; tens of GiB would be minutes without a word.
+ */
+static int check_total(const struct cvb_run *run, struct cvb_err *err)
+{
+	const struct lifecycle_conf *conf = run->conf;
+
+	if (!cvb_gpu_is_emulated(run->gpu) || cvb_gpu_is_deterministic(run->gpu) ||
+	    conf->size_bytes <= EMULATED_BYTES / conf->things)
+		return 0;
+	return cvb_err_set(err, -EINVAL,
+			   "size=%" PRIu64 " things=%" PRIu64 ": an emulated GPU makes at most "
+			   "%u GiB in a batch; take fewer or smaller things, or clock=virtual",
+			   conf->size_bytes, conf->things, (unsigned)(EMULATED_BYTES / CVB_GIB));
+}
+
 static int lifecycle_setup(struct cvb_run *run, struct cvb_err *err)
 {
-	struct lifecycle_state *s = calloc(1, sizeof(*s));
-	int r;
+	struct lifecycle_state *s;
+	int r = check_total(run, err);
 
+	if (r < 0)
+		return r;
+	s = calloc(1, sizeof(*s));
 	if (!s)
 		return cvb_err_set(err, -ENOMEM, "out of memory");
 	run->state = s;

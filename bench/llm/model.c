@@ -10,6 +10,9 @@
 #include <inttypes.h>
 #include <string.h>
 
+#define MAX_NAME   60
+#define NAME_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
+
 static const char *const type_words[] = {"fp32", "bf16", "fp16", "fp8", NULL};
 static const enum cvb_gpu_type types[] = {CVB_GPU_FP32, CVB_GPU_BF16, CVB_GPU_FP16, CVB_GPU_FP8};
 
@@ -116,6 +119,12 @@ static int finish(const struct reader *rd)
 				return cvb_err_set(rd->err, -EINVAL, "[%s]: %s is missing", s->name,
 						   s->keys[k].name);
 	}
+	/* it becomes a parameter of every series */
+	if (strlen(m->name) > MAX_NAME || m->name[strspn(m->name, NAME_CHARS)])
+		return cvb_err_set(rd->err, -EINVAL,
+				   "[model]: name: expected letters, digits, '_', '.' and '-', at "
+				   "most %d of them",
+				   MAX_NAME);
 	if (m->heads % m->kv_heads)
 		return cvb_err_set(rd->err, -EINVAL,
 				   "[model]: heads must be a multiple of kv_heads");

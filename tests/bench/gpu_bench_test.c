@@ -455,6 +455,12 @@ static void test_bad_options(void **state)
 		assert_says(&res.err, bad[i][2]);
 		gpu_done(&res);
 	}
+	/* memory that is really filled, 32 times */
+	struct gpu_result res = gpu_run("gpu.lifecycle", "emu:h100-tdx", "size=4GiB");
+
+	assert_int_equal(res.r, -EINVAL);
+	assert_says(&res.err, "at most 4 GiB");
+	gpu_done(&res);
 }
 
 int main(void)

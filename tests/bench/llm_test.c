@@ -95,6 +95,7 @@ static void a_bad_workload_is_one_clear_error(void **state)
 		{"layers = 2\n", "", "layers is missing"},
 		{"kv_heads = 2", "kv_heads = 3", "multiple of kv_heads"},
 		{"name = tiny", "name =", "name is empty"},
+		{"name = tiny", "name = a b", "name: expected letters"},
 		{"type = bf16", "type = int4", "x.ini:13: [model]: type"},
 		{"[model]", "[modle]", "x.ini:1: unknown section [modle]; did you mean [model]?"},
 		{"[model]\n", "", "stands before any [section]"},
