@@ -75,9 +75,9 @@ run_with_driver() {
 }
 
 @test "an error of the driver is told with its call and its name" {
-    export FAKE_CUDA_FAIL=cuMemAlloc_v2=1:2
+    export FAKE_CUDA_FAIL=cuMemAlloc_v2=1:700
     run -6 --separate-stderr run_with_driver "$all" h100-cc-off gpu.copy -s max_size=4KiB
-    jq -e '.benches[0].reason | contains("cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY (2)")' <<<"$output"
+    jq -e '.benches[0].reason | contains("cuMemAlloc: CUDA_ERROR_ILLEGAL_ADDRESS (700)")' <<<"$output"
 }
 
 @test "a sample has the state of the GPU around it, and a throttled one is marked" {
